@@ -1,0 +1,594 @@
+/* usplit.h - libusplit, image splitting for fluorescence microscopy.
+ *
+ * A fluorescence image often shows two structures superimposed. libusplit learns from pairs of
+ * channels to split such an image again, after the paper "uSplit: image decomposition for
+ * fluorescence microscopy": hierarchical (variational) autoencoders whose patches see lateral
+ * context (LC) - the same place at lower resolutions - so that a small patch knows its wider
+ * surroundings without the memory that a large patch needs. Large images are predicted tile by
+ * tile; the inner part of every tile is kept, so no seams show.
+ *
+ * A complete program that splits one image (error checks left out; see examples/c/split_one.c):
+ *
+ *     usplit_context *ctx; usplit_model *model; usplit_tiler *tiler;
+ *     usplit_context_create(&ctx, NULL);
+ *     usplit_model_load(&model, ctx, "model.h5");
+ *     usplit_tiler_create(&tiler, model, NULL);
+ *     usplit_image in, out;                               // views of the caller's pixels
+ *     usplit_image_init(&in, sizeof in, pixels, USPLIT_TYPE_U16, 1, h, w, 1);
+ *     usplit_image_init(&out, sizeof out, planes, USPLIT_TYPE_F32, 1, h, w, 2);   // H x W x 2
+ *     if (usplit_tiler_run(tiler, &in, &out, NULL, NULL, NULL) != USPLIT_OK)
+ *         puts(usplit_error_message());
+ *     usplit_tiler_free(tiler); usplit_model_free(model); usplit_context_free(ctx);
+ *
+ * How to read it: status - context - image - dataset - model - trainer - tiler, then the rules on
+ * memory and threads. Conventions that hold everywhere:
+ *
+ *   - Functions that can fail return usplit_status, 0 on success. Results go to out parameters; on
+ *     failure *out is NULL and nothing needs cleaning. usplit_error_message() says what went wrong.
+ *   - Handles are opaque. They keep what they were made from alive, so they may be freed in any
+ *     order; every _free accepts NULL.
+ *   - Structs begin with struct_size. Fill them with their _init function (pass sizeof), then change
+ *     what you want. Unknown trailing bytes must be zero. NULL for an options pointer means defaults.
+ *   - Intensities are in the units of the images handed over (grey levels); positions and sizes in
+ *     pixels; time in seconds; memory in bytes; PSNR in dB.
+ *   - The library never prints, exits or aborts, starts no thread at load time and keeps no state
+ *     outside its handles (but for the thread's last message). Handles do not survive fork().
+ */
+#ifndef USPLIT_H
+#define USPLIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version ---------------------------------------------------------------------------------- */
+
+#define USPLIT_VERSION_MAJOR 0
+#define USPLIT_VERSION_MINOR 1
+#define USPLIT_VERSION_PATCH 0
+#define USPLIT_VERSION_NUMBER (USPLIT_VERSION_MAJOR * 10000 + USPLIT_VERSION_MINOR * 100 + USPLIT_VERSION_PATCH)
+
+#if defined(__GNUC__)
+#define USPLIT_API __attribute__((visibility("default")))
+#else
+#define USPLIT_API
+#endif
+
+/* Version of the library that is running (compare with USPLIT_VERSION_NUMBER, the header's). */
+USPLIT_API int32_t usplit_version(void);
+
+/* ---- Status ----------------------------------------------------------------------------------- */
+
+typedef int32_t usplit_status;
+
+enum {
+    USPLIT_OK = 0,
+    USPLIT_ERR_ARGUMENT = 10,    /* a value outside what is accepted, a NULL, an unknown constant */
+    USPLIT_ERR_SHAPE = 11,       /* sizes that do not fit each other or the network */
+    USPLIT_ERR_UNSUPPORTED = 12, /* a newer caller's field, an option this build does not have */
+    USPLIT_ERR_MEMORY = 20,      /* an allocation was refused */
+    USPLIT_ERR_BUDGET = 21,      /* the plan needs more than the memory budget */
+    USPLIT_ERR_FILE = 30,        /* cannot open, read, write, sync or rename (disk full, rights) */
+    USPLIT_ERR_FORMAT = 31,      /* a file that is truncated, altered, foreign or too new */
+    USPLIT_ERR_CALLBACK = 32,    /* a caller's read or write callback returned non-zero */
+    USPLIT_ERR_BACKEND = 40,     /* a compute library failed */
+    USPLIT_ERR_DEVICE = 41,      /* the device asked for is not there */
+    USPLIT_ERR_CANCELLED = 50,   /* stopped by a progress callback or a _cancel call */
+    USPLIT_ERR_BUSY = 51,        /* the handle was called from its own callback */
+    USPLIT_ERR_STATE = 52,       /* called at the wrong time (a model without normalisation, say) */
+    USPLIT_ERR_NUMERIC = 60,     /* the loss or the pixels are not finite */
+    USPLIT_ERR_INTERNAL = 90     /* a defect of this library: please report it */
+};
+
+/* Detail of the last failure on this thread: one line with the offending value and what is accepted.
+ * Never NULL; valid until the next failing call on this thread. */
+USPLIT_API const char *usplit_error_message(void);
+
+/* A short English name of a status ("out of memory"). Never NULL. */
+USPLIT_API const char *usplit_status_name(usplit_status status);
+
+/* ---- Progress (training and tiling) ----------------------------------------------------------- */
+
+enum {
+    USPLIT_PHASE_TRAIN = 1,     /* done/total count training steps of this run */
+    USPLIT_PHASE_VALIDATE = 2,  /* done/total count validation patches of this epoch */
+    USPLIT_PHASE_EPOCH = 3,     /* an epoch ended: loss, val_psnr and lr are those of the epoch */
+    USPLIT_PHASE_TILE = 4       /* done/total count tiles (times samples) */
+};
+
+typedef struct usplit_progress {
+    size_t struct_size;
+    int32_t phase;              /* USPLIT_PHASE_* */
+    int32_t epoch;              /* 0-based; training only */
+    int64_t done, total;        /* total 0: unknown */
+    double seconds_elapsed;     /* since the call began */
+    double seconds_left;        /* estimate; negative: unknown */
+    double loss;                /* training: running mean of the epoch (NaN before the first) */
+    double val_psnr;            /* training: last validation PSNR in dB (NaN before the first) */
+    double best_val_psnr;       /* training: best so far (NaN before the first) */
+    double learning_rate;       /* training */
+    double patches_per_second;  /* patches trained, or tiles predicted, per second */
+} usplit_progress;
+
+/* Called on the thread that made the call. Return 0 to go on, anything else to stop: the call then
+ * returns USPLIT_ERR_CANCELLED. Must not call back into the handle that is running. */
+typedef int32_t (*usplit_progress_fn)(const usplit_progress *progress, void *user);
+
+/* ---- Context: device, threads, allocator, log -------------------------------------------------- */
+
+typedef struct usplit_context usplit_context;
+
+enum { USPLIT_LOG_INFO = 1, USPLIT_LOG_WARNING = 2 };
+
+typedef void *(*usplit_alloc_fn)(size_t bytes, void *user);            /* NULL: refused */
+typedef void (*usplit_release_fn)(void *block, void *user);
+typedef void (*usplit_log_fn)(int32_t level, const char *line, void *user);
+
+typedef struct usplit_context_options {
+    size_t struct_size;
+    const char *device;         /* "auto" (default), "cpu", "cuda", "cuda:0"; copied. "auto" takes
+                                   the best device there is and says which (usplit_context_info);
+                                   any other name fails when that device is not there */
+    int32_t threads;            /* CPU threads, the caller's included; 0: one per available core.
+                                   Results do not depend on it */
+    int32_t reserved0;
+    usplit_alloc_fn alloc;      /* both or neither; called from worker threads too */
+    usplit_release_fn release;
+    void *alloc_user;
+    usplit_log_fn log;          /* NULL: no log */
+    void *log_user;
+} usplit_context_options;
+
+typedef struct usplit_context_facts {
+    size_t struct_size;
+    int32_t threads;
+    int32_t reserved0;
+    char device[64];            /* what runs: "cpu" */
+    char reason[192];           /* why: "asked for", "auto: no CUDA backend: <loader's words>" */
+    char engine[128];           /* compute libraries and instruction set: "oneDNN 2.6.3, avx2" */
+} usplit_context_facts;
+
+/* Zeroes struct_size bytes and writes the defaults. */
+USPLIT_API usplit_status usplit_context_options_init(usplit_context_options *options, size_t struct_size);
+USPLIT_API usplit_status usplit_context_create(usplit_context **out, const usplit_context_options *options);
+USPLIT_API void usplit_context_free(usplit_context *context);
+/* facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_context_info(const usplit_context *context, usplit_context_facts *facts);
+
+/* ---- Image: a view of the caller's pixels -------------------------------------------------------
+ * Never owned, never freed, not kept after the call. Any order of axes is told by the strides. */
+
+enum { USPLIT_TYPE_U8 = 1, USPLIT_TYPE_U16 = 2, USPLIT_TYPE_F32 = 3 };
+
+typedef struct usplit_image {
+    size_t struct_size;
+    void *data;                 /* first pixel of the first channel of the first frame */
+    int32_t type;               /* USPLIT_TYPE_* */
+    int32_t reserved0;
+    int64_t frames, height, width, channels;                               /* all >= 1 */
+    int64_t stride_frame, stride_row, stride_column, stride_channel;       /* bytes, may be negative */
+} usplit_image;
+
+/* Fills a view of densely packed pixels in the order frame, row, column, channel (THWC, channel
+ * fastest). For planes (TCHW) change the strides afterwards. */
+USPLIT_API usplit_status usplit_image_init(usplit_image *image, size_t struct_size, void *data, int32_t type,
+                                           int64_t frames, int64_t height, int64_t width, int64_t channels);
+
+/* Quality of a prediction against a target, one plane each (paper section 4; data section 6). */
+typedef struct usplit_image_quality {
+    size_t struct_size;
+    double ri_psnr;             /* range-invariant PSNR in dB: after the best affine fit of the
+                                   prediction; range = max - min of the target. NaN: constant prediction */
+    double psnr;                /* dB, without the fit */
+    double ssim;                /* 7 x 7 uniform window, K1 0.01, K2 0.03, sample covariance, range of
+                                   the target, 3 border pixels left out. NaN below 7 x 7 */
+    double rmse;                /* in the units given */
+} usplit_image_quality;
+
+/* Both images: 1 frame, 1 channel, same size, finite. quality->struct_size must be set. The paper's
+ * tables compare in normalised units: (target - mean_c)/deviation_c, see usplit_model_facts. */
+USPLIT_API usplit_status usplit_image_compare(const usplit_image *target, const usplit_image *prediction,
+                                              usplit_image_quality *quality);
+
+/* ---- Dataset: registered channels to learn from ------------------------------------------------
+ * Holds frames as float32, clipped, with their pyramid (lateral context), and the statistics of the
+ * training frames. Read-only once made: share it between trainers and threads. */
+
+typedef struct usplit_dataset usplit_dataset;
+
+enum { USPLIT_PADDING_REFLECT = 0, USPLIT_PADDING_CONSTANT = 1 };
+
+/* How frames are divided when no explicit lists are given (data section 2.2). */
+enum {
+    USPLIT_SPLIT_INTERLEAVED = 0, /* validation and test alternate in runs of 3 at the start */
+    USPLIT_SPLIT_SEQUENTIAL = 1   /* test first, then validation, then training */
+};
+
+enum { USPLIT_SET_ALL = 0, USPLIT_SET_TRAIN = 1, USPLIT_SET_VALIDATION = 2, USPLIT_SET_TEST = 3 };
+
+typedef struct usplit_dataset_options {
+    size_t struct_size;
+    int32_t split;              /* USPLIT_SPLIT_* */
+    int32_t padding;            /* USPLIT_PADDING_*: what lies outside the image (reflect) */
+    double padding_value;       /* for constant padding, in grey levels (0) */
+    double validation_fraction; /* of the frames (0.1) */
+    double test_fraction;       /* of the frames (0.1) */
+    double clip_quantile;       /* pixels above this quantile of all training pixels are set to it
+                                   (0.995); 1: no clipping */
+    int32_t levels;             /* pyramid levels to keep, full resolution included (5); a model
+                                   needs 1 + lc_count */
+    int32_t reserved0;
+    /* Explicit lists of 0-based frame numbers, copied; all three NULL: the rule above. A frame may be
+       in one set only. The training set must not be empty. */
+    const int64_t *train_frames, *validation_frames, *test_frames;
+    int64_t n_train_frames, n_validation_frames, n_test_frames;
+} usplit_dataset_options;
+
+/* Frames by callback: for readers of any file format. Called on the calling thread only, during
+ * creation only. Return 0 on success; any other value fails the call with USPLIT_ERR_CALLBACK. */
+typedef struct usplit_dataset_reader {
+    size_t struct_size;
+    int64_t n_frames;           /* >= 1 */
+    int64_t n_channels;         /* >= 2: the structures, in order */
+    /* Sizes of one frame (all its channels). May differ between frames. */
+    int32_t (*frame_size)(int64_t frame, int64_t *height, int64_t *width, void *user);
+    /* Writes one channel of one frame, row-major height x width, into dst. */
+    int32_t (*read)(int64_t frame, int64_t channel, float *dst, void *user);
+    void *user;
+} usplit_dataset_reader;
+
+enum { USPLIT_MAX_CHANNELS = 8, USPLIT_NAME_BYTES = 64 };
+
+typedef struct usplit_dataset_facts {
+    size_t struct_size;
+    int64_t n_frames, n_train, n_validation, n_test;
+    int64_t height, width;      /* of the largest frame */
+    int64_t n_channels;
+    int64_t bytes;              /* held by this dataset */
+    double clip_value;          /* grey levels */
+    double input_mean, input_deviation;               /* pooled over channels, clipped training frames */
+    double target_mean[USPLIT_MAX_CHANNELS];          /* per channel */
+    double target_deviation[USPLIT_MAX_CHANNELS];
+    int32_t padding;
+    int32_t levels;
+    double padding_value;
+} usplit_dataset_facts;
+
+/* Parameters of the paper's synthetic SinosoidalCritters (section 4; data section 1). */
+typedef struct usplit_critter_options {
+    size_t struct_size;
+    int64_t n_frames;           /* 100 */
+    int64_t size;               /* side of the square frame, pixels (128) */
+    int32_t n_curves;           /* per channel and frame (5) */
+    int32_t thickness;          /* odd (21) */
+    int32_t joiner;             /* 0: two waves (N_join 0); 1: a slow third wave joins them (N_join 25) */
+    int32_t reserved0;
+    double joiner_fraction;     /* length of the joiner as a fraction of the curve; 0: 25/size rounded
+                                   as published (0.2 at 128, 0.1 at 256) */
+    double amplitude;           /* pixels (8) */
+    double max_vertical_shift;  /* fraction of the side (0.9) */
+    double max_horizontal_shift;/* fraction of the side (0.3) */
+    uint64_t seed;              /* 0 */
+} usplit_critter_options;
+
+USPLIT_API usplit_status usplit_dataset_options_init(usplit_dataset_options *options, size_t struct_size);
+USPLIT_API usplit_status usplit_critter_options_init(usplit_critter_options *options, size_t struct_size);
+
+/* From memory. images: either one view with 2 or more channels, or n_images views of one channel each,
+ * all with the same frames and sizes. Pixels must be finite. */
+USPLIT_API usplit_status usplit_dataset_create(usplit_dataset **out, usplit_context *context,
+                                               const usplit_image *images, size_t n_images,
+                                               const usplit_dataset_options *options);
+/* From callbacks. */
+USPLIT_API usplit_status usplit_dataset_create_reader(usplit_dataset **out, usplit_context *context,
+                                                      const usplit_dataset_reader *reader,
+                                                      const usplit_dataset_options *options);
+/* Synthetic critters: two channels, constant padding 0 whatever options say about padding. */
+USPLIT_API usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_context *context,
+                                                        const usplit_critter_options *critters,
+                                                        const usplit_dataset_options *options);
+/* From an HDF5 file: dataset `path_in_file` (NULL: "/frames") of 8 or 16 bit unsigned or float32
+ * pixels, shape (frames, channels, height, width). */
+USPLIT_API usplit_status usplit_dataset_open(usplit_dataset **out, usplit_context *context, const char *file,
+                                             const char *path_in_file, const usplit_dataset_options *options);
+USPLIT_API void usplit_dataset_free(usplit_dataset *dataset);
+/* facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_dataset_info(const usplit_dataset *dataset, usplit_dataset_facts *facts);
+/* Frame numbers of a set, in order. frames may be NULL to ask for *n only; otherwise it has room for
+ * *n on entry, and *n is the count on return. */
+USPLIT_API usplit_status usplit_dataset_get_set(const usplit_dataset *dataset, int32_t set, int64_t *frames,
+                                                int64_t *n);
+/* One clipped channel of one frame at a pyramid level, row-major. Size of level k: each side halved k
+ * times, rounded down. dst may be NULL to ask for the size only. */
+USPLIT_API usplit_status usplit_dataset_get_frame(const usplit_dataset *dataset, int64_t frame, int64_t channel,
+                                                  int32_t level, float *dst, int64_t *height, int64_t *width);
+
+/* ---- Model: a network with its parameters and normalisation -------------------------------------- */
+
+typedef struct usplit_model usplit_model;
+
+enum { USPLIT_FAMILY_HVAE = 0, USPLIT_FAMILY_HAE = 1 };
+
+/* Paper section 3: how lateral context enters. */
+enum {
+    USPLIT_VARIANT_VANILLA = 0, /* no lateral context */
+    USPLIT_VARIANT_LEAN = 1,    /* context in the bottom-up pass only */
+    USPLIT_VARIANT_REGULAR = 2, /* context kept through the top-down pass */
+    USPLIT_VARIANT_DEEP = 3     /* Regular, with further levels below the context */
+};
+
+enum { USPLIT_MAX_LEVELS = 12 };
+
+/* Zero in a field after `variant` means "the published value for this variant", shown in brackets. */
+typedef struct usplit_model_options {
+    size_t struct_size;
+    int32_t family;             /* USPLIT_FAMILY_* */
+    int32_t variant;            /* USPLIT_VARIANT_* (default of _init: Lean) */
+    int32_t levels;             /* n, hierarchy levels, 1..12 (4; Deep 8) */
+    int32_t lc_count;           /* n_LC, lateral-context inputs, at most levels (4; Vanilla 0) */
+    int32_t filters;            /* C, feature channels (64) */
+    int32_t patch;              /* side of a training patch, pixels (64) */
+    int32_t channels;           /* K, structures to split into, 2..8 (2) */
+    int32_t reserved0;
+    int32_t z_dims[USPLIT_MAX_LEVELS]; /* latent channels per level, level 0 first (128 each; a lone
+                                   z_dims[0] holds for all levels) */
+    double dropout;             /* (0.1); negative: none */
+    double logvar_lower_bound;  /* of the predicted log-variance (-5) */
+    double var_clip_max;        /* upper clip of latent raw log-variances (20) */
+    uint64_t seed;              /* of the initial parameters (0) */
+} usplit_model_options;
+
+typedef struct usplit_model_facts {
+    size_t struct_size;
+    int32_t family, variant, levels, lc_count, filters, patch, channels;
+    int32_t has_normalisation;  /* 0: fresh model that no trainer or setter has given statistics */
+    int32_t z_dims[USPLIT_MAX_LEVELS];
+    double dropout, logvar_lower_bound, var_clip_max;
+    int64_t n_parameters;       /* trained or not, without running statistics */
+    int64_t n_entries;          /* named arrays, running statistics included */
+    int64_t macs;               /* multiply-adds of one forward pass of one patch in training shape */
+    double clip_value, input_mean, input_deviation;   /* normalisation, grey levels */
+    double target_mean[USPLIT_MAX_CHANNELS], target_deviation[USPLIT_MAX_CHANNELS];
+    int32_t padding, reserved0;
+    double padding_value;
+    int64_t epochs_trained, steps_trained;
+    double best_val_psnr;       /* dB; NaN: not trained */
+    double pixel_size;          /* micrometres; 0: unknown */
+    char channel_names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
+} usplit_model_facts;
+
+typedef struct usplit_model_normalisation {
+    size_t struct_size;
+    double clip_value, input_mean, input_deviation;   /* deviations > 0 */
+    double target_mean[USPLIT_MAX_CHANNELS], target_deviation[USPLIT_MAX_CHANNELS];
+    int32_t padding, reserved0;
+    double padding_value;
+    double pixel_size;
+    char channel_names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
+} usplit_model_normalisation;
+
+/* What a pass over patches would need, from the plan, before anything is allocated. */
+enum { USPLIT_MODE_TRAIN = 1, USPLIT_MODE_PREDICT = 2 };
+typedef struct usplit_model_cost {
+    size_t struct_size;
+    int64_t macs;               /* multiply-adds per patch (training: forward only) */
+    int64_t kept_bytes;         /* training: activations kept for the backward pass, whole batch */
+    int64_t arena_bytes;        /* peak of planned working memory, parameters not included */
+    int64_t parameter_bytes;    /* parameters, gradients, optimiser state, packed copies */
+    int64_t n_steps;            /* steps of the plan */
+} usplit_model_cost;
+
+USPLIT_API usplit_status usplit_model_options_init(usplit_model_options *options, size_t struct_size);
+/* A fresh model, initialised as published (networks 10.6) from options->seed. */
+USPLIT_API usplit_status usplit_model_create(usplit_model **out, usplit_context *context,
+                                             const usplit_model_options *options);
+/* Reads a checkpoint. The file is not trusted: anything missing, altered or too new is
+ * USPLIT_ERR_FORMAT with a line that names it. */
+USPLIT_API usplit_status usplit_model_load(usplit_model **out, usplit_context *context, const char *file);
+/* Writes a checkpoint whole: to a temporary name beside `file`, synced, renamed. */
+USPLIT_API usplit_status usplit_model_save(const usplit_model *model, const char *file);
+USPLIT_API void usplit_model_free(usplit_model *model);
+USPLIT_API usplit_status usplit_model_info(const usplit_model *model, usplit_model_facts *facts);
+USPLIT_API usplit_status usplit_model_set_normalisation(usplit_model *model,
+                                                        const usplit_model_normalisation *normalisation);
+/* Name (published PyTorch name, owned by the model) and shape of entry `index`. shape has room for 4. */
+USPLIT_API usplit_status usplit_model_get_entry(const usplit_model *model, int64_t index, const char **name,
+                                                int64_t *shape, int32_t *n_dims);
+/* Values of a named entry, row-major in the published layout; count must match. */
+USPLIT_API usplit_status usplit_model_get_parameter(const usplit_model *model, const char *name, float *dst,
+                                                    int64_t count);
+USPLIT_API usplit_status usplit_model_set_parameter(usplit_model *model, const char *name, const float *src,
+                                                    int64_t count);
+/* Cost of training (batch patches) or predicting (inner x inner central pixels wanted of each patch;
+ * 0: the whole patch). */
+USPLIT_API usplit_status usplit_model_plan(const usplit_model *model, int32_t mode, int32_t batch, int32_t inner,
+                                           usplit_model_cost *cost);
+/* Prints the plan as text, one step a line, through `line`. */
+USPLIT_API usplit_status usplit_model_plan_text(const usplit_model *model, int32_t mode, int32_t batch,
+                                                int32_t inner, void (*line)(const char *text, void *user),
+                                                void *user);
+/* Runs the self-test stored in the checkpoint: a small input against its expected output. *error is the
+ * largest deviation relative to the output's maximum. USPLIT_ERR_STATE: the model carries none;
+ * USPLIT_ERR_NUMERIC: the deviation is over 1e-3. */
+USPLIT_API usplit_status usplit_model_check(const usplit_model *model, double *error);
+
+/* ---- Trainer ----------------------------------------------------------------------------------- */
+
+typedef struct usplit_trainer usplit_trainer;
+
+typedef struct usplit_trainer_options {
+    size_t struct_size;
+    int32_t batch;              /* patches per step (32) */
+    int32_t max_epochs;         /* (200) */
+    int64_t max_steps;          /* stop after so many steps in all; 0: no limit */
+    int64_t steps_per_epoch;    /* 0: as published, one visit per non-overlapping patch */
+    double max_seconds;         /* stop at the end of the step that passes it; 0: no limit */
+    double learning_rate;       /* Adamax (1e-3) */
+    double clip_norm;           /* global gradient norm (0.5); 0: no clipping */
+    double kl_weight;           /* HVAE (1) */
+    double free_bits;           /* HVAE, per sample and level (0) */
+    double lr_factor;           /* on plateau (0.5) */
+    int32_t lr_patience;        /* epochs (15) */
+    int32_t early_stop_patience;/* epochs (100) */
+    uint64_t seed;              /* of order, positions, dropout and noise (0) */
+    int64_t max_validation_patches; /* 0: all */
+    int64_t memory_budget;      /* bytes of planned memory; 0: no limit */
+    const char *best_file;      /* checkpoint with the best val_psnr, NULL: none; copied */
+    const char *last_file;      /* checkpoint after every epoch and at a stop, with what resuming
+                                   needs, NULL: none; copied */
+} usplit_trainer_options;
+
+typedef struct usplit_trainer_facts {
+    size_t struct_size;
+    int64_t step;               /* steps done, all runs together */
+    int64_t skipped_steps;      /* batches left out because the loss or a gradient was not finite */
+    int32_t epoch;              /* epochs finished */
+    int32_t stopped_early;      /* 1: the plateau rule ended the training */
+    double loss;                /* of the last step */
+    double reconstruction_loss, kl_loss;
+    double gradient_norm;       /* of the last step, before clipping */
+    double learning_rate;
+    double val_psnr, best_val_psnr;  /* dB; NaN: none yet */
+    int32_t best_epoch;
+    int32_t reserved0;
+    int64_t arena_bytes;        /* planned working memory */
+    int64_t steps_per_epoch;
+    double seconds;             /* spent training, all runs together */
+} usplit_trainer_facts;
+
+/* One row per finished epoch. */
+typedef struct usplit_trainer_epoch {
+    size_t struct_size;
+    int64_t step;
+    double loss, reconstruction_loss, kl_loss, val_psnr, val_loss, learning_rate, seconds;
+} usplit_trainer_epoch;
+
+USPLIT_API usplit_status usplit_trainer_options_init(usplit_trainer_options *options, size_t struct_size);
+/* The trainer needs the model for itself until it is freed. The dataset's statistics and padding become
+ * the model's. The dataset must have channels = K, levels >= 1 + lc_count, frames of at least a patch. */
+USPLIT_API usplit_status usplit_trainer_create(usplit_trainer **out, usplit_model *model, usplit_dataset *dataset,
+                                               const usplit_trainer_options *options);
+/* Takes up a training where `last_file` left it: parameters, optimiser state, schedule, position, history.
+ * N + M steps give the same bits as N steps, save, resume, M steps. */
+USPLIT_API usplit_status usplit_trainer_resume(usplit_trainer *trainer, const char *last_file);
+/* Trains until max_epochs, max_steps, max_seconds or the early stop. progress may be NULL. When it returns
+ * USPLIT_ERR_CANCELLED, last_file (if any) is written whole and the trainer can go on. */
+USPLIT_API usplit_status usplit_trainer_run(usplit_trainer *trainer, usplit_progress_fn progress, void *user);
+/* Exactly one optimiser step (validation and schedule at an epoch's end included). */
+USPLIT_API usplit_status usplit_trainer_step(usplit_trainer *trainer);
+/* Writes the resumable checkpoint now. */
+USPLIT_API usplit_status usplit_trainer_save(usplit_trainer *trainer, const char *file);
+USPLIT_API usplit_status usplit_trainer_info(const usplit_trainer *trainer, usplit_trainer_facts *facts);
+USPLIT_API usplit_status usplit_trainer_get_epoch(const usplit_trainer *trainer, int32_t epoch,
+                                                  usplit_trainer_epoch *row);
+/* From any thread, or a signal handler: the running call stops at the end of its step. */
+USPLIT_API void usplit_trainer_cancel(usplit_trainer *trainer);
+USPLIT_API void usplit_trainer_free(usplit_trainer *trainer);
+
+/* ---- Tiler: prediction of images of any size ------------------------------------------------------ */
+
+typedef struct usplit_tiler usplit_tiler;
+
+enum {
+    USPLIT_TILING_INNER = 0,    /* patch = training patch, its central part is kept (default) */
+    USPLIT_TILING_OUTER = 1     /* patch = training patch + 2 pad, training patch kept (to reproduce the paper) */
+};
+enum {
+    USPLIT_COVER_ALL = 0,       /* every pixel is predicted (ceil rule) */
+    USPLIT_COVER_WHOLE_TILES = 1 /* the reference's floor rule: the remainder at bottom and right is 0 */
+};
+enum {
+    USPLIT_LATENT_SAMPLE = 0,   /* draw from the posterior (published) */
+    USPLIT_LATENT_MEAN = 1      /* posterior mean, one deterministic pass */
+};
+
+typedef struct usplit_tiler_options {
+    size_t struct_size;
+    int32_t tiling;             /* USPLIT_TILING_* */
+    int32_t cover;              /* USPLIT_COVER_* */
+    int32_t pad;                /* pixels discarded (inner) or added (outer) on each side; -1: a quarter of
+                                   the patch for inner (16 of 64), 0 for outer */
+    int32_t samples;            /* M, posterior samples averaged (1); ignored by HAE and LATENT_MEAN */
+    int32_t latent;             /* USPLIT_LATENT_* */
+    int32_t batch;              /* tiles per worker and pass; 0: chosen */
+    uint64_t seed;              /* of the latent noise (0); keyed by absolute position */
+    int64_t memory_budget;      /* bytes; 0: no limit. The batch shrinks to fit, the patch never does */
+} usplit_tiler_options;
+
+typedef struct usplit_tiler_cost {
+    size_t struct_size;
+    int64_t tiles;              /* of one frame */
+    int64_t passes;             /* tiles x samples */
+    int64_t tile_rows, tile_columns;
+    int32_t patch, inner;       /* side of what the network sees and of what is kept */
+    int32_t batch, workers;
+    int64_t host_bytes;         /* peak of planned memory of a run on an image of this size */
+    int64_t device_bytes;       /* 0 on the CPU */
+    int64_t macs;               /* multiply-adds of a run */
+    int64_t covered_height, covered_width;
+    double seconds;             /* estimate from a timed pass; 0: not yet known */
+} usplit_tiler_cost;
+
+/* What a run did. */
+typedef struct usplit_tiler_result {
+    size_t struct_size;
+    int64_t tiles, passes;
+    int64_t peak_bytes;         /* of planned memory, kept to the plan's */
+    double seconds;
+    double gain[USPLIT_MAX_CHANNELS], offset[USPLIT_MAX_CHANNELS]; /* grey = gain * network + offset */
+    double clip_value;          /* the input was clipped here */
+    int64_t clipped_pixels;     /* how many were */
+    int64_t saturated_pixels;   /* output values cut to an integer type's range */
+    int32_t samples, latent;
+    char device[64];
+} usplit_tiler_result;
+
+/* Streaming: rows [row, row + n_rows) of one image. Return 0; anything else fails the run with
+ * USPLIT_ERR_CALLBACK. Called on the calling thread. A row may be read more than once, in any order;
+ * output rows are written once, in order. */
+typedef struct usplit_tiler_stream {
+    size_t struct_size;
+    int64_t height, width;
+    int32_t (*read)(int64_t row, int64_t n_rows, float *dst, void *user);         /* n_rows x width */
+    /* One band: n_channels planes of n_rows x width, channel-major. */
+    int32_t (*write)(int64_t row, int64_t n_rows, const float *src, void *user);
+    void *user;
+} usplit_tiler_stream;
+
+USPLIT_API usplit_status usplit_tiler_options_init(usplit_tiler_options *options, size_t struct_size);
+/* The model must have normalisation and must not change while tilers use it. Many tilers may share one
+ * model, each on its own thread. */
+USPLIT_API usplit_status usplit_tiler_create(usplit_tiler **out, const usplit_model *model,
+                                             const usplit_tiler_options *options);
+/* Tiles, passes and bytes of a run on a height x width image, before anything runs. */
+USPLIT_API usplit_status usplit_tiler_plan(const usplit_tiler *tiler, int64_t height, int64_t width,
+                                           usplit_tiler_cost *cost);
+/* Splits every frame of src (1 channel) into dst (K channels, same frames and size). Integer outputs are
+ * rounded and saturated; use F32 to lose nothing. src holds averaged channels: halve a sum of two first.
+ * result (may be NULL) needs struct_size. */
+USPLIT_API usplit_status usplit_tiler_run(usplit_tiler *tiler, const usplit_image *src, const usplit_image *dst,
+                                          usplit_tiler_result *result, usplit_progress_fn progress, void *user);
+/* The same through callbacks; memory grows with the width only, not with the height. */
+USPLIT_API usplit_status usplit_tiler_run_stream(usplit_tiler *tiler, const usplit_tiler_stream *stream,
+                                                 usplit_tiler_result *result, usplit_progress_fn progress,
+                                                 void *user);
+/* From any thread, or a signal handler. */
+USPLIT_API void usplit_tiler_cancel(usplit_tiler *tiler);
+USPLIT_API void usplit_tiler_free(usplit_tiler *tiler);
+
+/* ---- Memory and threads ---------------------------------------------------------------------------
+ *   - One handle, one thread at a time; the _cancel functions are the exception. A context may be used
+ *     by any number of threads. A dataset is read-only. A model is read-only while tilers use it and
+ *     belongs to its trainer while one exists.
+ *   - A run works in memory planned beforehand: after the first pass it allocates nothing.
+ *   - CPU results are the same to the bit for any thread count, tile order and batch of tiles.
+ */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
