@@ -1,6 +1,19 @@
 # libusplit: every target. `make help` lists them. No configure step; objects live in
 # build/<mode>-<hash of compiler and flags>, so modes never mix. V=1 shows commands.
 
+# System packages, by their Debian and Ubuntu names. `make setup GOAL...` installs them first and then starts
+# make anew for the goals, so that what pkg-config and the compiler say below is asked when they are there.
+PACKAGES := build-essential pkg-config libdnnl-dev libhdf5-dev libtiff-dev libpng-dev libcmocka-dev
+ifneq ($(filter setup,$(MAKECMDGOALS)),)
+.PHONY: $(MAKECMDGOALS)
+.NOTPARALLEL:
+## setup: name and install the system packages (Debian, Ubuntu); `make setup demo`, `make setup check`
+setup:
+	@.ci/setup $(PACKAGES)
+$(filter-out setup,$(MAKECMDGOALS)): setup
+	@$(MAKE) --no-print-directory $@
+else
+
 CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
@@ -26,9 +39,9 @@ SONAME := libusplit.so.$(MAJOR)
 # DNNL_DIR: a folder with include/ and lib/ of another oneDNN (3.x, say) than the system's.
 HDF5_CFLAGS := $(shell $(PKG_CONFIG) --cflags hdf5-serial 2>/dev/null || $(PKG_CONFIG) --cflags hdf5 2>/dev/null)
 HDF5_LIBS := $(shell $(PKG_CONFIG) --libs hdf5-serial 2>/dev/null || $(PKG_CONFIG) --libs hdf5 2>/dev/null || echo -lhdf5)
+comma := ,
 DNNL_CFLAGS := $(if $(DNNL_DIR),-I$(DNNL_DIR)/include)
 DNNL_LIBS := $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(abspath $(DNNL_DIR)/lib)) -ldnnl
-comma := ,
 CLI_CFLAGS := $(shell $(PKG_CONFIG) --cflags libtiff-4 libpng 2>/dev/null)
 CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng)
 
@@ -102,18 +115,25 @@ $(B)/src/cpu/map_isa_%.o: $(ISA_SRC) Makefile
 # Third-party headers are visible only to the folder that wraps them.
 flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS))
 
-$(LIBOUT)/$(SONAME): $(LIB_OBJ) src/usplit.map
+# lib/ is shared by all release builds: it is linked anew when the compiler, a flag or the list of sources
+# is another one than last time.
+$(LIBOUT)/.built-as: always
+	@mkdir -p $(@D)
+	@echo '$(HASH) $(LIB_OBJ)' | cmp -s - $@ || echo '$(HASH) $(LIB_OBJ)' > $@
+.PHONY: always
+
+$(LIBOUT)/$(SONAME): $(LIB_OBJ) src/usplit.map $(LIBOUT)/.built-as
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LD   $@" &&) $(CC) $(MODE_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) \
 	  $(if $(filter release debug,$(MODE)),-Wl$(comma)-z$(comma)defs) -Wl,--version-script=src/usplit.map -o $@ $(LIB_OBJ) $(LIBS)
 	@ln -sf $(SONAME) $(LIBOUT)/libusplit.so
 
-$(LIBOUT)/libusplit.a: $(LIB_OBJ)
+$(LIBOUT)/libusplit.a: $(LIB_OBJ) $(LIBOUT)/.built-as
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(Q)$(if $(V),,echo "  AR   $@" &&) $(AR) rcs $@ $(LIB_OBJ)
 
-$(BINOUT)/usplit: $(CLI_OBJ) $(LIBOUT)/$(SONAME)
+$(BINOUT)/usplit: $(CLI_OBJ) $(LIBOUT)/$(SONAME) $(LIBOUT)/.built-as
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LD   $@" &&) $(CC) $(MODE_CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) -L$(LIBOUT) -lusplit $(CLI_LIBS) -lm \
 	  -Wl,-rpath,'$$ORIGIN/../lib'
@@ -141,3 +161,5 @@ help:
 ## clean: remove what was built
 clean:
 	$(Q)rm -rf build lib bin
+
+endif

@@ -19,13 +19,16 @@ typedef struct us_ckpt_entry {
 } us_ckpt_entry;
 
 // Writes all entries to a temporary file in the same folder, syncs, renames over `file`, syncs the folder.
-// A failure at any point leaves the old file untouched and no temporary file behind.
+// A failure up to the rename leaves the old file untouched and no temporary file behind; only when the last
+// step, syncing the folder, fails, the new file is in place already (the message says so).
+// Paths: up to 8 components of printable ASCII, 255 bytes; text: up to 1 MiB, no zero byte; 8 GiB in all.
 usplit_status us_ckpt_write(const us_allocator *a, const char *file, const us_ckpt_entry *entries, size_t n);
 
 typedef struct us_ckpt us_ckpt;
 
 // Verifies header, length and SHA-256 before HDF5 sees the bytes, then indexes the entries: only plain
 // contiguous, or chunked with deflate/shuffle, datasets of the four types, hard links only, within the file.
+// Holds the file's bytes in memory until closed; the file itself is not needed any more.
 usplit_status us_ckpt_open(us_ckpt **out, const us_allocator *a, const char *file);
 void us_ckpt_close(us_ckpt *ckpt);
 
@@ -33,7 +36,7 @@ void us_ckpt_close(us_ckpt *ckpt);
 usplit_status us_ckpt_find(const us_ckpt *ckpt, const char *path, us_ckpt_entry *entry);
 int us_ckpt_has(const us_ckpt *ckpt, const char *path);
 size_t us_ckpt_count(const us_ckpt *ckpt);
-const us_ckpt_entry *us_ckpt_at(const us_ckpt *ckpt, size_t index);   // data is NULL
+const us_ckpt_entry *us_ckpt_at(const us_ckpt *ckpt, size_t index);   // sorted by path; data is NULL
 
 // Reads one array whose type and shape must be exactly these; the message names path, found, expected.
 usplit_status us_ckpt_read(us_ckpt *ckpt, const char *path, int32_t type, int32_t n_dims, const int64_t *dims,

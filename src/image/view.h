@@ -13,8 +13,12 @@ usplit_status us_view_check(const usplit_image *image, const char *name);
 usplit_status us_view_read(const usplit_image *image, int64_t frame, int64_t channel, int64_t row,
                            int64_t n_rows, float *dst);
 
-// Writes rows into a plane; integer types are rounded to nearest and saturated, *saturated counts them.
+// Writes rows into a plane; integer types are rounded to nearest and saturated, *saturated (may be NULL)
+// grows by how many were.
 usplit_status us_view_write(const usplit_image *image, int64_t frame, int64_t channel, int64_t row,
                             int64_t n_rows, const float *src, int64_t *saturated);
+
+// Index of the first value that is NaN or infinite; -1: all are finite.
+int64_t us_view_find_bad(const float *values, int64_t n);
 
 #endif

@@ -22,6 +22,9 @@ void us_patch_halve_need(int64_t h, int64_t row0, int64_t n, int64_t *src_row0, 
 usplit_status us_patch_halve_rows(const us_allocator *a, const float *src, int64_t src_row0, int64_t src_rows,
                                   int64_t h, int64_t w, int64_t row0, int64_t n, float *dst);
 
+// Index of position i in an axis of length n mirrored without repeating its edges, period 2(n - 1) (3.1).
+int64_t us_patch_mirror(int64_t i, int64_t n);
+
 // First row (or column) of the level-k crop that belongs to a native patch starting at `start` (3.2):
 // floor((start + patch/2) / 2^k) - patch/2. The centre may be negative (tiles that hang over).
 int64_t us_patch_context_start(int64_t start, int64_t patch, int level);
@@ -31,5 +34,11 @@ int64_t us_patch_context_start(int64_t start, int64_t patch, int level);
 // (3.3). A crop wholly outside mirrors the nearest edge pixel. out = (pixel - mean) * inverse_deviation.
 void us_patch_cut(us_plane plane, int64_t y0, int64_t x0, int64_t size, int32_t padding, float value,
                   float mean, float inverse_deviation, float *dst);
+
+// The same for the mean of n_planes planes of one size (the mixture of the channels), and with the pixels
+// of dst `step` floats apart (to write one channel of a channels-last patch).
+void us_patch_cut_mean(const us_plane *planes, int n_planes, int64_t y0, int64_t x0, int64_t size,
+                       int32_t padding, float value, float mean, float inverse_deviation, float *dst,
+                       int64_t step);
 
 #endif

@@ -27,9 +27,9 @@ ends with status 3.
 """
 
 import argparse
+import ctypes
 import json
 import math
-import os
 import re
 import resource
 import statistics
@@ -428,6 +428,17 @@ def peak_mib():
     return peak
 
 
+def keep_memory():
+    """Let the C allocator keep freed memory, so that a step faults no new pages."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        return False
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    return bool(libc.mallopt(m_mmap_max, 0)
+                and libc.mallopt(m_trim_threshold, -1)
+                and libc.mallopt(m_top_pad, 64 << 20))
+
+
 def make_step(net, args):
     layout = torch.channels_last if args.channels_last \
         else torch.contiguous_format
@@ -478,17 +489,26 @@ def parse_arguments():
     p.add_argument("--channels-last", action="store_true")
     p.add_argument("--inference-mode", action="store_true",
                    help="predict under inference_mode instead of no_grad")
+    p.add_argument("--keep-memory", action="store_true",
+                   help="keep freed memory in the allocator: faster, larger")
     p.add_argument("--compile", action="store_true",
                    help="use torch.compile; needs a C++ compiler")
     p.add_argument("--published-work", action="store_true",
                    help="also compute what the published code computes unused")
-    return p.parse_args()
+    args = p.parse_args()
+    levels = args.levels or VARIANTS[args.variant][0]
+    if args.lateral is not None and args.variant == "vanilla":
+        p.error("vanilla has no lateral context inputs")
+    if args.lateral is not None and not 1 <= args.lateral <= levels:
+        p.error("lateral context inputs must be 1 to the number of levels")
+    return args
 
 
 def main():
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
+    kept = args.keep_memory and keep_memory()
 
     gemm, conv = machine_rates()
     if gemm < 8.0 * args.threads or conv < 4.0 * args.threads:
@@ -530,7 +550,8 @@ def main():
                        lambda: "unknown")(),
         "channels_last": args.channels_last,
         "inference_mode": args.mode == "predict" and args.inference_mode,
-        "compile": args.compile, "published_work": args.published_work,
+        "keep_memory": kept, "compile": args.compile,
+        "published_work": args.published_work,
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in net.parameters()),
         "gemm_gflops": round(gemm, 1), "conv_gflops": round(conv, 1)}))

@@ -1,0 +1,70 @@
+// The noun image: views of the caller's pixels, and the comparison of two planes.
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/structs.h"
+#include "image/quality.h"
+#include "image/view.h"
+
+usplit_status usplit_image_init(usplit_image *image, size_t struct_size, void *data, int32_t type, int64_t frames,
+                                int64_t height, int64_t width, int64_t channels)
+{
+    int64_t bytes = type == USPLIT_TYPE_U8 ? 1 : type == USPLIT_TYPE_U16 ? 2 : 4;
+    usplit_image filled = {
+        .struct_size = sizeof filled, .data = data, .type = type, .frames = frames, .height = height,
+        .width = width, .channels = channels,
+    };
+    filled.stride_channel = bytes;
+    int overflow = __builtin_mul_overflow(filled.stride_channel, channels, &filled.stride_column) ||
+                   __builtin_mul_overflow(filled.stride_column, width, &filled.stride_row) ||
+                   __builtin_mul_overflow(filled.stride_row, height, &filled.stride_frame);
+    if (overflow) {
+        US_FAIL(USPLIT_ERR_SHAPE, "image: %lld x %lld x %lld pixels are more than memory can hold",
+                (long long)height, (long long)width, (long long)channels);
+    }
+    US_TRY(us_view_check(&filled, "image"));
+    return us_struct_init(image, struct_size, &filled, sizeof filled);
+}
+
+// Copies a caller's view and checks that it is one plane.
+static usplit_status read_plane_view(usplit_image *view, const usplit_image *theirs, const char *name)
+{
+    US_CHECK_ARG(theirs != NULL, "%s is NULL", name);
+    US_TRY(us_struct_read(view, sizeof *view, theirs, name));
+    US_TRY(us_view_check(view, name));
+    if (view->frames != 1 || view->channels != 1) {
+        US_FAIL(USPLIT_ERR_SHAPE, "%s has %lld frames of %lld channels; accepted: 1 frame of 1 channel", name,
+                (long long)view->frames, (long long)view->channels);
+    }
+    return USPLIT_OK;
+}
+
+usplit_status usplit_image_compare(const usplit_image *target, const usplit_image *prediction,
+                                   usplit_image_quality *quality)
+{
+    usplit_image t = {.struct_size = sizeof t}, p = {.struct_size = sizeof p};
+    US_CHECK_ARG(quality != NULL, "quality is NULL");
+    US_TRY(read_plane_view(&t, target, "target"));
+    US_TRY(read_plane_view(&p, prediction, "prediction"));
+    if (t.height != p.height || t.width != p.width) {
+        US_FAIL(USPLIT_ERR_SHAPE, "target is %lld x %lld, prediction %lld x %lld; accepted: one size",
+                (long long)t.height, (long long)t.width, (long long)p.height, (long long)p.width);
+    }
+    usplit_image_quality result = {.struct_size = sizeof result};
+    usplit_status status = USPLIT_OK;
+    size_t n = (size_t)t.height * (size_t)t.width;
+    float *pixels_t = us_alloc(NULL, n, sizeof *pixels_t);
+    float *pixels_p = pixels_t ? us_alloc(NULL, n, sizeof *pixels_p) : NULL;
+    if (!pixels_p) {
+        status = USPLIT_ERR_MEMORY;
+        goto done;
+    }
+    US_TRY_GOTO(us_view_read(&t, 0, 0, 0, t.height, pixels_t));
+    US_TRY_GOTO(us_view_read(&p, 0, 0, 0, p.height, pixels_p));
+    US_TRY_GOTO(us_image_quality(NULL, pixels_t, pixels_p, t.height, t.width, &result));
+    US_TRY_GOTO(us_struct_write(quality, &result, sizeof result, "quality"));
+done:
+    us_free(NULL, pixels_p);
+    us_free(NULL, pixels_t);
+    return status;
+}

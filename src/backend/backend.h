@@ -1,0 +1,60 @@
+// What a backend is: it compiles a plan once and runs it many times. The CPU one (src/cpu) is linked in.
+// Nothing outside src/backend, src/train, src/tile and src/api calls through the table.
+#ifndef US_BACKEND_H
+#define US_BACKEND_H
+
+#include "base/context.h"
+#include "plan/plan.h"
+
+typedef struct us_exec us_exec;
+
+// One training iteration, or one patch predicted by one worker.
+typedef struct us_run {
+    uint64_t seed;              // training: of dropout and noise (with step and sample); prediction: of noise
+    int64_t step;               // training: step number. Prediction: number of the posterior sample
+    int mean_latents;           // 1: every latent at its mean (no noise)
+    int64_t tile_y, tile_x;     // prediction: absolute position of the patch corner, pixels: keys the noise
+    const float *const *noise;  // NULL, or per level the noise to use, [sample][h][w][z]
+    // Fills the inputs of one sample: levels[k] is [size][size] (NULL: not needed), target [size][size][K]
+    // (NULL in prediction). Called from worker threads.
+    usplit_status (*fill)(void *user, int sample, float *const *levels, float *target);
+    void *user;
+} us_run;
+
+typedef struct us_losses {
+    double loss, reconstruction, kl;            // networks 5.2 to 5.4
+    double channel[USPLIT_MAX_CHANNELS];        // mean NLL per target channel
+    double level[USPLIT_MAX_LEVELS];            // mean KL per element and level, after free bits
+} us_losses;
+
+typedef struct us_backend {
+    const char *name;
+    // Words for usplit_context_facts.engine.
+    void (*describe)(char *text, size_t size);
+    // params: the model's flat array, read at the next us_prepare. grads: NULL in prediction.
+    usplit_status (*compile)(us_exec **out, usplit_context *context, const us_plan *plan, int workers);
+    void (*release)(us_exec *exec);
+    // Takes over the parameters: packs weights, running statistics. Call when they have changed.
+    usplit_status (*prepare)(us_exec *exec, const float *params);
+    // Training: forward, losses, backward. Gradients go to grads (flat, like the parameters); a loss that is
+    // not finite stops before the backward pass (*losses says so). Batch statistics stay inside until
+    // update_statistics.
+    usplit_status (*train)(us_exec *exec, const us_run *run, us_losses *losses, float *grads);
+    // Running mean and variance of batch normalisation after a training run (networks 1.3).
+    void (*update_statistics)(us_exec *exec, float *params);
+    // Prediction of one patch by `worker`: *head points at the wanted window [h][w][2K], valid until the
+    // worker's next run.
+    usplit_status (*predict)(us_exec *exec, int worker, const us_run *run, const float **head);
+    // After a run: full values of a node asked for in the plan's outputs, [h][w][c] of one sample.
+    const float *(*output)(const us_exec *exec, int sample, int node);
+    // Sum of squares of trained parameters' gradients, and one Adamax step over them (data 4.2):
+    // g is first multiplied by `scale`.
+    usplit_status (*gradient_norm)(us_exec *exec, const float *grads, double *norm);
+    usplit_status (*adamax)(us_exec *exec, float *params, const float *grads, float *m, float *u, double lr,
+                            int64_t t, double scale);
+    int64_t (*bytes)(const us_exec *exec);      // memory it holds: arena, packed weights, scratch
+} us_backend;
+
+extern const us_backend us_backend_cpu;
+
+#endif

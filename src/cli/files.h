@@ -1,0 +1,37 @@
+// Names of files and folders, and files that appear whole: written under a temporary name beside the
+// wanted one, synced, renamed.
+#ifndef CLI_FILES_H
+#define CLI_FILES_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+int files_exists(const char *path);
+int files_is_folder(const char *path);
+int files_ends_with(const char *path, const char *ending);      // letters of either case
+const char *files_base(const char *path);                       // after the last slash
+char *files_stem(const char *path);                             // base without ".tif", ".ome.tif"; to free
+char *files_with_ending(const char *path, const char *old_ending, const char *new_ending);  // to free
+
+// Creates the folder and those above it; one that exists is fine.
+int files_make_folder(const char *path);
+
+// Full paths of the TIFF files in a folder, sorted by name; none at all is an error.
+typedef struct files_list {
+    char **paths;
+    size_t n;
+} files_list;
+int files_list_add(files_list *list, char *path);               // takes over path
+int files_list_folder(files_list *list, const char *folder);
+void files_list_free(files_list *list);
+
+// A file being written. files_commit closes, syncs and renames; files_discard closes and removes.
+typedef struct files_output {
+    FILE *file;
+    char *path, *temporary;
+} files_output;
+int files_create(files_output *out, const char *path);
+int files_commit(files_output *out);
+void files_discard(files_output *out);
+
+#endif

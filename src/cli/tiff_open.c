@@ -1,0 +1,244 @@
+// Opening a TIFF: libtiff with our limits and message handlers, the list of pages, the channel chosen, the
+// pixel size.
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "cli/files.h"
+#include "cli/tiff_file.h"
+
+enum { MAX_PAGES = 1000000 };
+
+static int on_message(TIFF *tiff, void *user, const char *module, const char *fmt, va_list args)
+{
+    tiff_file *file = user;
+    (void)tiff;
+    (void)module;
+    if (file->detail[0] == '\0') {
+        vsnprintf(file->detail, sizeof file->detail, fmt, args);
+    }
+    return 1;
+}
+
+static int ignore_message(TIFF *tiff, void *user, const char *module, const char *fmt, va_list args)
+{
+    (void)tiff;
+    (void)user;
+    (void)module;
+    (void)fmt;
+    (void)args;
+    return 1;
+}
+
+static int list_directories(tiff_file *file)
+{
+    int64_t room = 0;
+    do {
+        uint32_t kind = 0;
+        TIFFGetFieldDefaulted(file->tiff, TIFFTAG_SUBFILETYPE, &kind);
+        file->detail[0] = '\0';
+        if (kind & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) {
+            continue;           // thumbnails and masks are not data
+        }
+        if (file->n_directories == MAX_PAGES) {
+            return cli_error(CLI_FAILED, "%s: has more than %d pages", file->path, MAX_PAGES);
+        }
+        if (file->n_directories == room) {
+            room += 1024;
+            uint64_t *more = realloc(file->directories, (size_t)room * sizeof *more);
+            if (more == NULL) {
+                return cli_error(CLI_FAILED, "%s: out of memory for the list of pages", file->path);
+            }
+            file->directories = more;
+        }
+        file->directories[file->n_directories++] = TIFFCurrentDirOffset(file->tiff);
+    } while (TIFFReadDirectory(file->tiff));
+    if (!TIFFLastDirectory(file->tiff) || file->detail[0] != '\0') {
+        return tiff_bad_page(file, file->n_directories, "the list of pages is cut off");
+    }
+    if (file->n_directories == 0) {
+        return cli_error(CLI_FAILED, "%s: has no full-size page", file->path);
+    }
+    return CLI_OK;
+}
+
+// ImageJ writes stacks over 4 GB as one directory, with the other pages following as bare pixels.
+static int find_raw_pages(tiff_file *file)
+{
+    uint16_t compression = COMPRESSION_NONE;
+    TIFFGetField(file->tiff, TIFFTAG_COMPRESSION, &compression);
+    if (!file->axes.is_imagej || file->n_directories != 1 || file->axes.images <= 1) {
+        return CLI_OK;
+    }
+    int64_t page_bytes = file->height * file->width * tiff_sample_bytes(file->type);
+    int64_t first = (int64_t)TIFFGetStrileOffset(file->tiff, 0);
+    if (file->samples > 1 || file->is_tiled || compression != COMPRESSION_NONE ||
+        (file->size - first) / page_bytes < file->axes.images) {
+        return cli_error(CLI_FAILED, "%s: says it has %lld images but holds one", file->path,
+                         (long long)file->axes.images);
+    }
+    file->raw_pages = file->axes.images;
+    return CLI_OK;
+}
+
+static double print_resolution(uint16_t unit)
+{
+    return unit == RESUNIT_CENTIMETER ? 1e4 : unit == RESUNIT_INCH ? 25400 : 0;
+}
+
+static void find_pixel_size(tiff_file *file)
+{
+    float x = 0, y = 0;
+    uint16_t unit = RESUNIT_INCH;
+    TIFFGetField(file->tiff, TIFFTAG_XRESOLUTION, &x);
+    TIFFGetField(file->tiff, TIFFTAG_YRESOLUTION, &y);
+    TIFFGetFieldDefaulted(file->tiff, TIFFTAG_RESOLUTIONUNIT, &unit);
+    double micrometres = file->axes.unit > 0 ? file->axes.unit : print_resolution(unit);
+    double width = file->axes.pixel_width, height = file->axes.pixel_height;
+    if (width == 0 && x > 0 && y > 0) {
+        width = micrometres / (double)x;
+        height = micrometres / (double)y;
+        // Over 25 micrometres without a microscope's unit it is a printer's resolution (72 dpi, say).
+        if (file->axes.unit == 0 && width > 25) {
+            width = height = 0;
+        }
+    }
+    file->facts.pixel_width = width > 0 && isfinite(width) ? width : 0;
+    file->facts.pixel_height = height > 0 && isfinite(height) ? height : file->facts.pixel_width;
+}
+
+static int choose_channel(tiff_file *file, int64_t chosen)
+{
+    int64_t pages = file->raw_pages > 0 ? file->raw_pages : file->n_directories;
+    if (file->axes.images != pages) {       // the text speaks of other pages: a plain stack
+        double unit = file->axes.unit, width = file->axes.pixel_width, height = file->axes.pixel_height;
+        describe_read(&file->axes, NULL);
+        file->axes.unit = unit;
+        file->axes.pixel_width = width;
+        file->axes.pixel_height = height;
+    }
+    if (pages % file->axes.channels != 0) {
+        file->axes.channels = 1;
+    }
+    int64_t n = file->axes.channels;
+    if (file->samples > 1) {
+        if (n > 1) {
+            return cli_error(CLI_FAILED, "%s: has both %lld channels and %d samples a pixel; save them apart",
+                             file->path, (long long)n, file->samples);
+        }
+        n = file->samples;
+        file->channel_is_sample = 1;
+    }
+    if (chosen == 0 && n > 1) {
+        return cli_error(CLI_FAILED, "%s: has %lld channels; choose one: %s@1 to %s@%lld", file->path, (long long)n,
+                         file->path, file->path, (long long)n);
+    }
+    if (chosen > n) {
+        return cli_error(CLI_FAILED, "%s: channel %lld asked for, has %lld", file->path, (long long)chosen,
+                         (long long)n);
+    }
+    file->channel = chosen > 0 ? chosen - 1 : 0;
+    file->facts.pages = pages / file->axes.channels;
+    file->facts.slices = 1;
+    file->facts.frames = file->facts.pages;
+    if (file->axes.pages_in_order && file->axes.slices * file->axes.frames == file->facts.pages) {
+        file->facts.slices = file->axes.slices;
+        file->facts.frames = file->axes.frames;
+    }
+    file->facts.spacing = file->axes.spacing;
+    file->facts.interval = file->axes.interval;
+    return CLI_OK;
+}
+
+static int open_path(tiff_file *file)
+{
+    struct stat info;
+    if (stat(file->path, &info) != 0 || S_ISDIR(info.st_mode)) {
+        return cli_error(CLI_FAILED, "%s: %s", file->path,
+                         files_is_folder(file->path) ? "is a folder" : "no such file");
+    }
+    file->size = (int64_t)info.st_size;
+    TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
+    if (options == NULL) {
+        return cli_error(CLI_FAILED, "%s: out of memory", file->path);
+    }
+    TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)tiff_max_allocation);
+    TIFFOpenOptionsSetErrorHandlerExtR(options, on_message, file);
+    TIFFOpenOptionsSetWarningHandlerExtR(options, ignore_message, file);
+    file->tiff = TIFFOpenExt(file->path, "rm", options);
+    TIFFOpenOptionsFree(options);
+    if (file->tiff == NULL) {
+        return cli_error(CLI_FAILED, "%s: not a readable TIFF: %s", file->path,
+                         file->detail[0] != '\0' ? file->detail : "no reason given");
+    }
+    return CLI_OK;
+}
+
+// "path@2" -> path and 2; a file of that very name comes first.
+static char *split_name(const char *name, int64_t *channel)
+{
+    const char *at = strrchr(name, '@');
+    *channel = 0;
+    if (at != NULL && at > name && at[1] >= '1' && at[1] <= '9' && strspn(at + 1, "0123456789") == strlen(at + 1) &&
+        strlen(at) < 8 && !files_exists(name)) {
+        *channel = strtoll(at + 1, NULL, 10);
+        return cli_format("%.*s", (int)(at - name), name);
+    }
+    return cli_format("%s", name);
+}
+
+int tiff_open(tiff_file **out, const char *name)
+{
+    int rc;
+    int64_t channel;
+    const char *text = NULL;
+    *out = NULL;
+    tiff_file *file = cli_alloc(1, sizeof *file);
+    if (file == NULL) {
+        return CLI_FAILED;
+    }
+    file->open_directory = -1;
+    file->path = split_name(name, &channel);
+    CLI_TRY(open_path(file));
+    CLI_TRY(list_directories(file));
+    CLI_TRY(tiff_open_directory(file, 0));
+    if (!TIFFGetField(file->tiff, TIFFTAG_IMAGEDESCRIPTION, &text)) {
+        text = NULL;
+    }
+    describe_read(&file->axes, text);
+    CLI_TRY(find_raw_pages(file));
+    CLI_TRY(choose_channel(file, channel));
+    find_pixel_size(file);
+    file->facts.height = file->height;
+    file->facts.width = file->width;
+    file->facts.type = file->type;
+    *out = file;
+    return CLI_OK;
+done:
+    tiff_close(file);
+    return rc;
+}
+
+void tiff_close(tiff_file *file)
+{
+    if (file == NULL) {
+        return;
+    }
+    if (file->tiff != NULL) {
+        TIFFClose(file->tiff);
+    }
+    free(file->directories);
+    free(file->band);
+    free(file->path);
+    free(file);
+}
+
+void tiff_info(const tiff_file *file, tiff_facts *facts)
+{
+    *facts = file->facts;
+}
+

@@ -1,0 +1,108 @@
+// A network as data: nodes (op, inputs, attributes, output shape) and the table of its parameters under
+// the published names. Knows nothing of batches, memory, threads or devices.
+#ifndef US_GRAPH_H
+#define US_GRAPH_H
+
+#include "base/alloc.h"
+#include "base/status.h"
+
+typedef enum us_op {
+#define US_OP(name, text, arity, what) US_OP_##name,
+#include "net/op.def"
+#undef US_OP
+    US_OP_COUNT
+} us_op;
+
+const char *us_op_name(us_op op);
+int us_op_arity(us_op op);
+
+#define US_BN_EPS 1e-5                          // inside the root (networks 1.3)
+#define US_BN_MOMENTUM 0.1
+#define US_SIGMA_FLOOR 1e-6                     // added to the variance (networks 1.10)
+
+typedef enum us_param_kind {
+    US_PARAM_WEIGHT,        // convolution (out, in, k, k), transposed convolution (in, out, k, k)
+    US_PARAM_BIAS,
+    US_PARAM_BN_WEIGHT,
+    US_PARAM_BN_BIAS,
+    US_PARAM_PRIOR,         // (1, 2Z, T, T)
+    US_PARAM_RUNNING_MEAN,  // from here on: not trained
+    US_PARAM_RUNNING_VAR,
+    US_PARAM_COUNTER        // num_batches_tracked, a scalar
+} us_param_kind;
+
+typedef struct us_param {
+    char name[112];
+    us_param_kind kind;
+    int n_dims;
+    int64_t dims[4];
+    int64_t count;          // elements
+    int64_t offset;         // floats, in the model's flat parameter array
+    int64_t fan_in;         // of the convolution it belongs to (initialisation, networks 10.6)
+} us_param;
+
+static inline int us_param_trained(const us_param *p)
+{
+    return p->kind < US_PARAM_RUNNING_MEAN;
+}
+
+// Everything about an architecture; filled by us_net_config from the public options.
+typedef struct us_net_config {
+    int family, variant;
+    int levels, lc_count, filters, patch, channels;
+    int z_dims[USPLIT_MAX_LEVELS];
+    double dropout, logvar_lower_bound, var_clip_max;
+} us_net_config;
+
+typedef struct us_node {
+    us_op op;
+    int n_in, in[3];
+    int c, h, w;                // output shape per sample; KL and NLL: c sums, h = w = 1
+    int level;                  // INPUT, LATENT, KL: resolution or hierarchy level; DROPOUT: mask number
+    int k, stride, pad;         // CONV
+    int weight, bias;           // parameter numbers: CONV, TCONV, BNORM (gamma, beta), PRIOR
+    int mean, var, counter;     // BNORM
+    int dy, dx;                 // WINDOW: out(y, x) = in(y + dy, x + dx)
+    double value;               // SCALE: factor; LATENT, KL: var_clip_max; NLL: lower bound of logvar
+} us_node;
+
+enum { US_MAX_LC = USPLIT_MAX_LEVELS + 1 };
+
+typedef struct us_graph {
+    const us_allocator *a;
+    us_net_config config;
+    int size;                   // side of the input
+    us_node *nodes;
+    int n_nodes, cap_nodes;
+    us_param *params;
+    int n_params, cap_params;
+    int64_t n_floats;           // length of the flat parameter array
+    int n_masks;                // dropout layers
+    int head;                   // node of the 2K channels before the clamp
+    int features;               // decoder output before the head
+    int nll;                    // -1 in a graph without a target
+    int latent[USPLIT_MAX_LEVELS];   // z of each level
+    int q[USPLIT_MAX_LEVELS];        // (mu, raw logvar), HAE: mu only
+    int kl[USPLIT_MAX_LEVELS];       // -1: none
+} us_graph;
+
+// Checks options, fills in the published defaults (networks 3.1).
+usplit_status us_net_config_from(us_net_config *config, const usplit_model_options *options);
+
+// The network for an input of size x size (networks 3, 4); size = config->patch for training. The
+// parameter table is the same for every size. Refuses sizes the network cannot take (networks 3.8).
+usplit_status us_graph_build(us_graph **out, const us_allocator *a, const us_net_config *config, int size);
+void us_graph_free(us_graph *graph);
+
+int us_graph_param(const us_graph *graph, const char *name);     // -1: no such name
+
+// Multiply-adds of one sample, the whole graph with its losses: what training's forward pass does.
+int64_t us_node_macs(const us_graph *graph, const us_node *node);
+int64_t us_graph_macs(const us_graph *graph);
+// Parameters trained or not, without running statistics (networks 11).
+int64_t us_graph_n_parameters(const us_graph *graph);
+
+// Writes initial values as published (networks 10.6): a function of the seed and the parameter's number.
+void us_graph_init_params(const us_graph *graph, uint64_t seed, float *params);
+
+#endif

@@ -1,0 +1,480 @@
+// The forward and the backward rule of every op: graph nodes -> values and steps. Elementwise ops become
+// expressions (emit.c fuses them); convolutions, batch statistics and losses become steps.
+#include "plan/lowering.h"
+
+static usplit_status op(us_lowering *l, us_uop_code code, const us_value *like, int a, int b, int c, us_value with,
+                        int *out)
+{
+    us_value v = with;
+    v.kind = US_V_OP;
+    v.code = code;
+    v.c = like->c, v.h = like->h, v.w = like->w;
+    const int in[3] = {a, b, c};
+    for (v.n_in = 0; v.n_in < 3 && in[v.n_in] >= 0; v.n_in++) {
+        v.in[v.n_in] = in[v.n_in];
+    }
+    return us_emit_value(l, v, out);
+}
+
+#define NONE ((us_value){0})
+
+static usplit_status slice(us_lowering *l, int x, int c0, int c, int *out)
+{
+    const us_value like = l->values[x];
+    return us_emit_value(l, (us_value){.kind = US_V_SLICE, .n_in = 1, .in = {x}, .c0 = c0, .c = c, .h = like.h,
+                                       .w = like.w}, out);
+}
+
+static usplit_status concat(us_lowering *l, int a, int b, int *out)
+{
+    const us_value x = l->values[a];
+    return us_emit_value(l, (us_value){.kind = US_V_CONCAT, .n_in = 2, .in = {a, b}, .c = x.c + l->values[b].c,
+                                       .h = x.h, .w = x.w}, out);
+}
+
+static usplit_status leaf(us_lowering *l, int c, int h, int w, us_rect rect, int *out)
+{
+    int tensor;
+    US_TRY(us_emit_new_tensor(l, c, h, w, rect, &tensor));
+    return us_emit_value(l, (us_value){.kind = US_V_LEAF, .c = c, .h = h, .w = w, .tensor = tensor}, out);
+}
+
+static usplit_status external(us_lowering *l, const us_node *n, int *tensor, int *out)
+{
+    US_TRY(leaf(l, n->c, n->h, n->w, (us_rect){0, 0, n->h, n->w}, out));
+    *tensor = l->values[*out].tensor;
+    l->plan->tensors[*tensor].external = 1;
+    return USPLIT_OK;
+}
+
+static int round_up(int n, int m)
+{
+    return (n + m - 1) / m * m;
+}
+
+// ---- Forward ----
+
+static usplit_status forward_conv(us_lowering *l, int i, int *out)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i], *in = &l->graph->nodes[n->in[0]];
+    us_conv c = {.node = i, .transposed = n->op == US_OP_TCONV, .ci = in->c, .co = n->c, .k = n->k,
+                 .stride = n->stride, .pad = n->pad, .weight = n->weight, .bias = n->bias, .out = l->need[i],
+                 .in_h = in->h, .in_w = in->w, .out_h = n->h, .out_w = n->w,
+                 .input_grad = l->grad_flows[n->in[0]]};
+    c.in = us_need_conv_input(n, in, c.out);
+    c.partial_floats = (int64_t)round_up(c.ci, 16) * round_up(c.co, 16) * c.k * c.k + round_up(c.co, 16);
+    int src;
+    US_TRY(us_emit_tensor(l, l->forward[n->in[0]], c.in, &src));
+    US_TRY(leaf(l, n->c, n->h, n->w, c.out, out));
+    US_TRY(us_plan_grow(p->a, &p->convs, p->n_convs, &p->cap_convs, sizeof *p->convs));
+    p->convs[p->n_convs++] = c;
+    l->aux[2 * i] = p->n_convs - 1;
+    p->macs += c.transposed ? (int64_t)c.co * c.ci * c.k * c.k * c.in.h * c.in.w
+                            : (int64_t)c.co * c.ci * c.k * c.k * c.out.h * c.out.w;
+    return us_emit_step(l, (us_step){.kind = US_STEP_CONV, .index = p->n_convs - 1, .src = src, .src2 = -1,
+                                     .dst = l->values[*out].tensor});
+}
+
+static usplit_status forward_bnorm(us_lowering *l, int i, int *out)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int x = l->forward[n->in[0]], train = p->options.mode == US_PLAN_TRAIN;
+    us_bnorm b = {.node = i, .c = n->c, .gamma = n->weight, .beta = n->bias, .mean = n->mean, .var = n->var,
+                  .counter = n->counter, .count = (int64_t)n->h * n->w};
+    int *vectors[] = {&b.scale, &b.shift, &b.inverse, &b.centre, &b.ga, &b.gb, &b.gc};
+    for (int j = 0; j < (train ? 7 : 2); j++) {
+        *vectors[j] = (int)p->n_vec;
+        p->n_vec += round_up(n->c, 16);
+    }
+    US_TRY(us_plan_grow(p->a, &p->bnorms, p->n_bnorms, &p->cap_bnorms, sizeof *p->bnorms));
+    l->aux[2 * i] = p->n_bnorms;
+    if (train) {
+        b.sums = p->n_sums;
+        b.grad_sums = p->n_sums + 2 * n->c;
+        p->n_sums += 4 * n->c;
+        US_TRY(us_emit_sum2(l, x, x, b.sums));
+    }
+    p->bnorms[p->n_bnorms++] = b;
+    if (train) {
+        US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_BN, .index = p->n_bnorms - 1, .src = -1, .src2 = -1,
+                                         .dst = -1}));
+    }
+    return op(l, US_U_AFFINE, &l->values[x], x, -1, -1, (us_value){.vec = {b.scale, b.shift}}, out);
+}
+
+static usplit_status forward_gate(us_lowering *l, int i, int *out)
+{
+    int x = l->forward[l->graph->nodes[i].in[0]], c = l->values[x].c / 2, a, t, e, s;
+    US_TRY(slice(l, x, 0, c, &a));
+    US_TRY(slice(l, x, c, c, &t));
+    const us_value like = l->values[a];
+    US_TRY(op(l, US_U_ELU, &like, a, -1, -1, NONE, &e));
+    US_TRY(op(l, US_U_SIGMOID, &like, t, -1, -1, NONE, &s));
+    l->aux[2 * i] = e;
+    l->aux[2 * i + 1] = s;
+    return op(l, US_U_MUL, &like, e, s, -1, NONE, out);
+}
+
+// z = mu + sigma * eps (networks 3.6).
+static usplit_status forward_latent(us_lowering *l, int i, int *out)
+{
+    const us_node *n = &l->graph->nodes[i];
+    int q = l->forward[n->in[0]], c = n->c, mu, r, sigma, eps;
+    US_TRY(slice(l, q, 0, c, &mu));
+    US_TRY(slice(l, q, c, c, &r));
+    const us_value like = l->values[mu];
+    US_TRY(op(l, US_U_SIGMA, &like, r, -1, -1, (us_value){.k = (float)n->value}, &sigma));
+    US_TRY(op(l, US_U_NOISE, &like, -1, -1, -1, (us_value){.ref = n->level}, &eps));
+    l->aux[2 * i] = sigma;
+    l->aux[2 * i + 1] = eps;
+    return op(l, US_U_MADD, &like, mu, sigma, eps, NONE, out);
+}
+
+static usplit_status forward_kl(us_lowering *l, int i)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int latent = n->in[1], prior = l->forward[n->in[2]], c = n->c, mu, r, sigma, kl;
+    US_TRY(slice(l, prior, 0, c, &mu));
+    US_TRY(slice(l, prior, c, c, &r));
+    const us_value like = l->values[mu];
+    US_TRY(op(l, US_U_SIGMA, &like, r, -1, -1, (us_value){.k = (float)n->value}, &sigma));
+    l->aux[2 * i] = mu;
+    l->aux[2 * i + 1] = sigma;
+    us_value v = {.kind = US_V_OP, .code = US_U_KL, .n_in = 5, .c = c, .h = like.h, .w = like.w,
+                  .in = {l->forward[latent], mu, sigma, l->aux[2 * latent], l->aux[2 * latent + 1]}};
+    US_TRY(us_emit_value(l, v, &kl));
+    p->kl_sums[n->level] = p->n_sums;
+    US_TRY(us_emit_sum(l, kl, p->n_sums));
+    p->n_sums += c;
+    return USPLIT_OK;
+}
+
+static usplit_status forward_nll(us_lowering *l, int i)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int head = l->forward[n->in[0]], target = l->forward[n->in[1]], mean, raw, lv, nll;
+    US_TRY(slice(l, head, 0, n->c, &mean));
+    US_TRY(slice(l, head, n->c, n->c, &raw));
+    const us_value like = l->values[mean];
+    US_TRY(op(l, US_U_MAX, &like, raw, -1, -1, (us_value){.k = (float)n->value}, &lv));
+    US_TRY(op(l, US_U_NLL, &like, target, mean, lv, NONE, &nll));
+    l->aux[2 * i] = mean;
+    l->aux[2 * i + 1] = lv;
+    p->head_sums = p->n_sums;
+    US_TRY(us_emit_sum(l, nll, p->n_sums));
+    p->n_sums += n->c;
+    return USPLIT_OK;
+}
+
+static usplit_status forward_window(us_lowering *l, int i, int *out)
+{
+    const us_node *n = &l->graph->nodes[i], *in = &l->graph->nodes[n->in[0]];
+    int x = l->forward[n->in[0]];
+    int pads = n->dy < 0 || n->dx < 0 || n->dy + n->h > in->h || n->dx + n->w > in->w;
+    if (pads) {     // zeros are read outside a tensor, not outside an expression
+        l->values[x].keep = 1;
+        US_TRY(us_emit_keep(l, x, l->need[n->in[0]]));
+    }
+    return us_emit_value(l, (us_value){.kind = US_V_WINDOW, .n_in = 1, .in = {x}, .dy = n->dy, .dx = n->dx,
+                                       .c = n->c, .h = n->h, .w = n->w}, out);
+}
+
+static usplit_status forward(us_lowering *l, int i)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int a = n->n_in > 0 ? l->forward[n->in[0]] : -1, b = n->n_in > 1 ? l->forward[n->in[1]] : -1;
+    int *out = &l->forward[i];
+    const us_value like = {.c = n->c, .h = n->h, .w = n->w};
+    switch (n->op) {
+    case US_OP_INPUT: return external(l, n, &p->input[n->level], out);
+    case US_OP_TARGET: return external(l, n, &p->target, out);
+    case US_OP_PRIOR: return op(l, US_U_PARAM, &like, -1, -1, -1, (us_value){.ref = n->weight}, out);
+    case US_OP_CONV:
+    case US_OP_TCONV: return forward_conv(l, i, out);
+    case US_OP_BNORM: return forward_bnorm(l, i, out);
+    case US_OP_ELU: return op(l, US_U_ELU, &like, a, -1, -1, NONE, out);
+    case US_OP_DROPOUT:
+        if (p->options.mode != US_PLAN_TRAIN) {
+            *out = a;
+            return USPLIT_OK;
+        }
+        p->masks[n->level] = (us_mask){.c = n->c, .offset = p->n_vec};
+        p->n_vec += (int64_t)round_up(n->c, 16) * p->options.batch;
+        return op(l, US_U_MASK, &like, a, -1, -1, (us_value){.ref = n->level}, out);
+    case US_OP_GATE: return forward_gate(l, i, out);
+    case US_OP_ADD: return op(l, US_U_ADD, &like, a, b, -1, NONE, out);
+    case US_OP_SCALE: return op(l, US_U_SCALE, &like, a, -1, -1, (us_value){.k = (float)n->value}, out);
+    case US_OP_CONCAT: return concat(l, a, b, out);
+    case US_OP_WINDOW: return forward_window(l, i, out);
+    case US_OP_LATENT: return forward_latent(l, i, out);
+    case US_OP_KL: return forward_kl(l, i);
+    case US_OP_NLL: return forward_nll(l, i);
+    case US_OP_COUNT: break;
+    }
+    US_FAIL(USPLIT_ERR_INTERNAL, "internal: op %d has no forward rule", (int)n->op);
+}
+
+// ---- Backward ----
+
+static usplit_status add_gradient(us_lowering *l, int node, int g)
+{
+    if (!l->grad_flows[node]) {
+        return USPLIT_OK;
+    }
+    if (l->gradient[node] < 0) {
+        l->gradient[node] = g;
+        return USPLIT_OK;
+    }
+    const us_value like = l->values[g];
+    return op(l, US_U_ADD, &like, l->gradient[node], g, -1, NONE, &l->gradient[node]);
+}
+
+static usplit_status backward_conv(us_lowering *l, int i, int g)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int conv = l->aux[2 * i], x = l->forward[n->in[0]], src, grad, partial, back;
+    const us_conv c = p->convs[conv];
+    US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &src));
+    US_TRY(us_emit_tensor(l, g, us_emit_full(l, g), &grad));
+    US_TRY(us_emit_new_tensor(l, 1, 1, 1, (us_rect){0, 0, 1, 1}, &partial));
+    p->tensors[partial].floats = c.partial_floats;
+    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_WEIGHT, .index = conv, .src = src, .src2 = grad,
+                                     .dst = partial}));
+    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_SUM_WEIGHT, .index = conv, .src = partial, .src2 = -1,
+                                     .dst = -1}));
+    p->has_grad[c.weight] = p->has_grad[c.bias] = 1;
+    if (!c.input_grad) {
+        return USPLIT_OK;
+    }
+    US_TRY(leaf(l, c.ci, c.in_h, c.in_w, (us_rect){0, 0, c.in_h, c.in_w}, &back));
+    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_BACK, .index = conv, .src = grad, .src2 = -1,
+                                     .dst = l->values[back].tensor}));
+    return add_gradient(l, n->in[0], back);
+}
+
+static usplit_status backward_bnorm(us_lowering *l, int i, int g)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int x = l->forward[n->in[0]], at = l->aux[2 * i], xh, dx;
+    const us_bnorm b = p->bnorms[at];
+    const us_value like = l->values[g];
+    US_TRY(op(l, US_U_AFFINE, &like, x, -1, -1, (us_value){.vec = {b.inverse, b.centre}}, &xh));
+    US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
+    US_TRY(us_emit_sum2(l, g, xh, b.grad_sums));
+    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_BN_BACK, .index = at, .src = -1, .src2 = -1, .dst = -1}));
+    p->has_grad[b.gamma] = p->has_grad[b.beta] = 1;
+    if (!l->grad_flows[n->in[0]]) {
+        return USPLIT_OK;
+    }
+    US_TRY(op(l, US_U_AFFINE2, &like, g, xh, -1, (us_value){.vec = {b.ga, b.gb, b.gc}}, &dx));
+    return add_gradient(l, n->in[0], dx);
+}
+
+static usplit_status backward_gate(us_lowering *l, int i, int g)
+{
+    int e = l->aux[2 * i], s = l->aux[2 * i + 1], gs, ge, da, dt, both;
+    const us_value like = l->values[g];
+    US_TRY(op(l, US_U_MUL, &like, g, s, -1, NONE, &gs));
+    US_TRY(op(l, US_U_ELU_GRAD, &like, gs, e, -1, NONE, &da));
+    US_TRY(op(l, US_U_MUL, &like, g, e, -1, NONE, &ge));
+    US_TRY(op(l, US_U_SIGMOID_GRAD, &like, ge, s, -1, NONE, &dt));
+    US_TRY(concat(l, da, dt, &both));
+    return add_gradient(l, l->graph->nodes[i].in[0], both);
+}
+
+static int kl_of(const us_graph *g, int level)
+{
+    return g->kl[level];
+}
+
+// g is the whole gradient on z; the KL's direct share of dsigma_q is added here (networks 3.6).
+static usplit_status backward_latent(us_lowering *l, int i, int g)
+{
+    const us_node *n = &l->graph->nodes[i];
+    int q = l->forward[n->in[0]], sigma = l->aux[2 * i], eps = l->aux[2 * i + 1], r, ds, dr, both;
+    const us_value like = l->values[g];
+    US_TRY(slice(l, q, n->c, n->c, &r));
+    if (kl_of(l->graph, n->level) >= 0) {
+        US_TRY(op(l, US_U_KL_DSQ, &like, g, eps, sigma, (us_value){.ref = n->level}, &ds));
+    } else {
+        US_TRY(op(l, US_U_MUL, &like, g, eps, -1, NONE, &ds));
+    }
+    US_TRY(op(l, US_U_SIGMA_GRAD, &like, ds, r, sigma, (us_value){.k = (float)n->value}, &dr));
+    US_TRY(concat(l, g, dr, &both));
+    return add_gradient(l, n->in[0], both);
+}
+
+static usplit_status backward_kl(us_lowering *l, int i)
+{
+    const us_node *n = &l->graph->nodes[i];
+    int z = l->forward[n->in[1]], mu = l->aux[2 * i], sigma = l->aux[2 * i + 1], r, dz, dmu, ds, dr, both;
+    const us_value like = l->values[mu];
+    const us_value level = {.ref = n->level};
+    US_TRY(slice(l, l->forward[n->in[2]], n->c, n->c, &r));
+    US_TRY(op(l, US_U_KL_DZ, &like, z, mu, sigma, level, &dz));
+    US_TRY(op(l, US_U_SCALE, &like, dz, -1, -1, (us_value){.k = -1}, &dmu));
+    US_TRY(op(l, US_U_KL_DSP, &like, z, mu, sigma, level, &ds));
+    US_TRY(op(l, US_U_SIGMA_GRAD, &like, ds, r, sigma, (us_value){.k = (float)n->value}, &dr));
+    US_TRY(concat(l, dmu, dr, &both));
+    US_TRY(add_gradient(l, n->in[1], dz));
+    return add_gradient(l, n->in[2], both);
+}
+
+static usplit_status backward_nll(us_lowering *l, int i)
+{
+    const us_node *n = &l->graph->nodes[i], *head = &l->graph->nodes[n->in[0]];
+    int target = l->forward[n->in[1]], mean = l->aux[2 * i], lv = l->aux[2 * i + 1], raw, dm, dlv, both;
+    const us_value like = l->values[mean];
+    double weight = 1.0 / ((double)n->c * l->plan->options.batch * head->h * head->w);
+    US_TRY(slice(l, l->forward[n->in[0]], n->c, n->c, &raw));
+    US_TRY(op(l, US_U_NLL_DM, &like, target, mean, lv, (us_value){.k = (float)weight}, &dm));
+    us_value v = {.kind = US_V_OP, .code = US_U_NLL_DLV, .n_in = 4, .in = {target, mean, lv, raw},
+                  .c = like.c, .h = like.h, .w = like.w, .k = (float)weight, .k2 = (float)n->value};
+    US_TRY(us_emit_value(l, v, &dlv));
+    US_TRY(concat(l, dm, dlv, &both));
+    return add_gradient(l, n->in[0], both);
+}
+
+static usplit_status backward_window(us_lowering *l, int i, int g)
+{
+    const us_node *n = &l->graph->nodes[i], *in = &l->graph->nodes[n->in[0]];
+    int pads = n->dy > 0 || n->dx > 0 || n->h - n->dy < in->h || n->w - n->dx < in->w, out;
+    if (pads) {
+        US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
+    }
+    US_TRY(us_emit_value(l, (us_value){.kind = US_V_WINDOW, .n_in = 1, .in = {g}, .dy = -n->dy, .dx = -n->dx,
+                                       .c = n->c, .h = in->h, .w = in->w}, &out));
+    return add_gradient(l, n->in[0], out);
+}
+
+static usplit_status backward(us_lowering *l, int i)
+{
+    const us_node *n = &l->graph->nodes[i];
+    if (n->op == US_OP_NLL) {
+        return backward_nll(l, i);
+    }
+    if (n->op == US_OP_KL) {
+        return backward_kl(l, i);
+    }
+    int g = l->gradient[i], out, tensor;
+    if (g < 0) {
+        return USPLIT_OK;
+    }
+    const us_value like = l->values[g];
+    switch (n->op) {
+    case US_OP_CONV:
+    case US_OP_TCONV: return backward_conv(l, i, g);
+    case US_OP_BNORM: return backward_bnorm(l, i, g);
+    case US_OP_ELU:
+        US_TRY(op(l, US_U_ELU_GRAD, &like, g, l->forward[i], -1, NONE, &out));
+        return add_gradient(l, n->in[0], out);
+    case US_OP_DROPOUT:
+        US_TRY(op(l, US_U_MASK, &like, g, -1, -1, (us_value){.ref = n->level}, &out));
+        return add_gradient(l, n->in[0], out);
+    case US_OP_SCALE:
+        US_TRY(op(l, US_U_SCALE, &like, g, -1, -1, (us_value){.k = (float)n->value}, &out));
+        return add_gradient(l, n->in[0], out);
+    case US_OP_GATE: return backward_gate(l, i, g);
+    case US_OP_ADD:
+        US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
+        US_TRY(add_gradient(l, n->in[0], g));
+        return add_gradient(l, n->in[1], g);
+    case US_OP_CONCAT: {
+        int a = l->graph->nodes[n->in[0]].c, b = l->graph->nodes[n->in[1]].c;
+        US_TRY(slice(l, g, 0, a, &out));
+        US_TRY(add_gradient(l, n->in[0], out));
+        US_TRY(slice(l, g, a, b, &out));
+        return add_gradient(l, n->in[1], out);
+    }
+    case US_OP_WINDOW: return backward_window(l, i, g);
+    case US_OP_LATENT: return backward_latent(l, i, g);
+    case US_OP_PRIOR:
+        US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
+        tensor = l->values[g].tensor;
+        l->plan->has_grad[n->weight] = 1;
+        return us_emit_step(l, (us_step){.kind = US_STEP_SUM_PRIOR, .index = n->weight, .src = tensor, .src2 = -1,
+                                         .dst = -1});
+    default: US_FAIL(USPLIT_ERR_INTERNAL, "internal: op '%s' has no backward rule", us_op_name(n->op));
+    }
+}
+
+// ---- The whole ----
+
+// Values read more than once get memory; the cheap ones (affine, mask, scale, layout) are redone instead.
+static int deserves_memory(const us_lowering *l, int node)
+{
+    const us_graph *g = l->graph;
+    us_op kind = g->nodes[node].op;
+    if (kind != US_OP_ELU && kind != US_OP_GATE && kind != US_OP_ADD && kind != US_OP_LATENT) {
+        return 0;
+    }
+    int uses = 0;
+    for (int i = node + 1; i < g->n_nodes; i++) {
+        for (int j = 0; l->used[i] && j < g->nodes[i].n_in; j++) {
+            int statistics = g->nodes[i].op == US_OP_BNORM && l->plan->options.mode == US_PLAN_TRAIN;
+            uses += (g->nodes[i].in[j] == node) * (1 + statistics);
+        }
+    }
+    return uses > 1;
+}
+
+static usplit_status lower_outputs(us_lowering *l, int node)
+{
+    us_plan *p = l->plan;
+    int head = p->options.mode == US_PLAN_PREDICT && node == l->graph->head;
+    for (int i = 0; i < p->options.n_outputs; i++) {
+        head |= p->options.outputs[i] == node;
+    }
+    if (!head) {
+        return USPLIT_OK;
+    }
+    int tensor;
+    US_TRY(us_emit_tensor(l, l->forward[node], l->need[node], &tensor));
+    p->tensors[tensor].output = 1;
+    p->node_tensor[node] = tensor;
+    return USPLIT_OK;
+}
+
+usplit_status us_lower(us_lowering *l)
+{
+    us_plan *p = l->plan;
+    const us_graph *g = l->graph;
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (!l->used[i]) {
+            continue;
+        }
+        US_TRY(forward(l, i));
+        if (deserves_memory(l, i)) {
+            l->values[l->forward[i]].keep = 1;
+            US_TRY(us_emit_keep(l, l->forward[i], l->need[i]));
+        }
+        US_TRY(lower_outputs(l, i));
+    }
+    p->first_backward = p->n_steps;
+    if (p->options.mode != US_PLAN_TRAIN) {
+        return USPLIT_OK;
+    }
+    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_LOSS, .src = -1, .src2 = -1, .dst = -1}));
+    p->first_backward = p->n_steps;
+    us_emit_forget(l);
+    l->in_backward = 1;
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        if (l->used[i]) {
+            US_TRY(backward(l, i));
+        }
+    }
+    for (int i = 0; i < l->n_pending; i++) {        // what no later barrier took along
+        us_step s = l->pending_steps[i];
+        US_TRY(us_plan_grow(p->a, &p->steps, p->n_steps, &p->cap_steps, sizeof *p->steps));
+        p->tensors[s.src].last = p->n_steps;
+        p->steps[p->n_steps++] = s;
+    }
+    return USPLIT_OK;
+}

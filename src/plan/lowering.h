@@ -1,0 +1,85 @@
+// Shared by lower.c, emit.c, need.c and place.c: values on their way from graph nodes to steps.
+#ifndef US_LOWERING_H
+#define US_LOWERING_H
+
+#include "plan/plan.h"
+
+// A value is a leaf (it has a tensor from a convolution or the caller), an elementwise expression, or a
+// change of layout. Expressions have no memory until something needs them as a tensor.
+typedef enum us_value_kind {
+    US_V_LEAF,
+    US_V_OP,            // elementwise: code and inputs
+    US_V_CONCAT,        // channels of in[0], then of in[1]
+    US_V_SLICE,         // channels c0 .. c0 + c
+    US_V_WINDOW         // at (y, x): in[0] at (y + dy, x + dx)
+} us_value_kind;
+
+typedef struct us_value {
+    us_value_kind kind;
+    us_uop_code code;
+    int n_in, in[US_UOP_MAX_IN];
+    int c, h, w;        // full extent
+    int c0, dy, dx;
+    int ref;            // NOISE, KL_*: level; PARAM: parameter; MASK: mask
+    int vec[3];
+    float k, k2;
+    int tensor;         // where it lies now, -1: nowhere
+    int made;           // step that wrote the tensor
+    int keep;           // 1: used more than once, gets a tensor of its own and, in the backward pass,
+                        //    is recomputed into one
+    int temporary;      // its tensor is forgotten at the next barrier
+} us_value;
+
+// A recomputed value is used again for this many steps, then forgotten and recomputed when next needed.
+enum { US_RECOMPUTE_REACH = 40 };
+
+typedef struct us_open_entry {
+    int value, oy, ox, c0, reg;
+} us_open_entry;
+
+typedef struct us_lowering {
+    us_plan *plan;
+    const us_graph *graph;
+    us_value *values;
+    int n_values, cap_values;
+    int *forward;       // [node] value
+    int *gradient;      // [node] value, -1: none
+    int *aux;           // [node][2]: values the backward rule shares with the forward one
+    us_rect *need;      // [node]
+    unsigned char *used;        // [node] reaches an output
+    unsigned char *grad_flows;  // [node] depends on a trained parameter
+    int in_backward;
+    us_open_entry *open;        // registers of the last program, for common subexpressions
+    int n_open, cap_open;
+    int *pending;       // steps (SUM_*) waiting for the next barrier: index into pending_steps
+    us_step *pending_steps;
+    int n_pending, cap_pending;
+} us_lowering;
+
+// need.c
+usplit_status us_need(us_lowering *l);
+us_rect us_need_conv_input(const us_node *conv, const us_node *input, us_rect out);
+
+// emit.c
+usplit_status us_emit_value(us_lowering *l, us_value value, int *out);
+usplit_status us_emit_step(us_lowering *l, us_step step);
+usplit_status us_emit_new_tensor(us_lowering *l, int c, int h, int w, us_rect rect, int *out);
+// The value as a dense tensor of exactly `rect`.
+usplit_status us_emit_tensor(us_lowering *l, int value, us_rect rect, int *tensor);
+// Gives the value a tensor that outlives barriers.
+usplit_status us_emit_keep(us_lowering *l, int value, us_rect rect);
+usplit_status us_emit_sum(us_lowering *l, int value, int slot);
+usplit_status us_emit_sum2(us_lowering *l, int a, int b, int slot);
+void us_emit_forget(us_lowering *l);     // at the end of the forward pass: only leaves stay
+us_rect us_emit_full(const us_lowering *l, int value);
+
+// lower.c
+usplit_status us_lower(us_lowering *l);
+
+// place.c
+usplit_status us_place(us_plan *plan);
+
+// Grows an array of elements by doubling; `cap` and the array change on success.
+usplit_status us_plan_grow(const us_allocator *a, void *array, int n, int *cap, size_t size);
+
+#endif
