@@ -27,6 +27,8 @@ INCLUDEDIR ?= $(PREFIX)/include
 BINDIR ?= $(PREFIX)/bin
 DESTDIR ?=
 Q := $(if $(V),,@)
+# No built-in rules: they would try to make x.d, an included file, from x.d.o.
+MAKEFLAGS += --no-builtin-rules
 
 version = $(shell sed -n 's/^\#define USPLIT_VERSION_$(1) \([0-9]*\)$$/\1/p' include/usplit.h)
 MAJOR := $(call version,MAJOR)
@@ -46,8 +48,8 @@ CLI_CFLAGS := $(shell $(PKG_CONFIG) --cflags libtiff-4 libpng 2>/dev/null)
 CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng)
 
 WARN := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla
-BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -pthread -Iinclude -Isrc -g
+        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla -Wno-format-truncation
+BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -pthread -Iinclude -Isrc -g
 ifeq ($(MODE),release)
 MODE_CFLAGS := -O3
 else ifeq ($(MODE),debug)
@@ -108,7 +110,7 @@ $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  CC   $<" &&) $(CC) $(ALL_CFLAGS) $(call flags_of,$<) -MMD -MP -c $< -o $@
 
-$(B)/src/cpu/map_isa_%.o: $(ISA_SRC) Makefile
+$(ISAS:%=$(B)/src/cpu/map_isa_%.o): $(B)/src/cpu/map_isa_%.o: $(ISA_SRC) Makefile
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  CC   $< ($*)" &&) $(CC) $(ALL_CFLAGS) $(ISA_FLAGS_$*) -DUS_ISA=$* -MMD -MP -c $< -o $@
 

@@ -1,5 +1,6 @@
 // The noun dataset: options, the four ways to make one, and what it tells. Argument checks here; the work is
 // in src/data.
+#include <stdio.h>
 #include <string.h>
 
 #include "base/structs.h"
@@ -53,7 +54,7 @@ static usplit_status begin(usplit_dataset **out, const usplit_context *context,
 // ---- From memory --------------------------------------------------------------------------------
 
 typedef struct view_source {
-    usplit_image view[USPLIT_MAX_CHANNELS];     // one of many channels, or one per channel
+    usplit_image view[USPLIT_MAX_CHANNELS]; // one of many channels, or one per channel
     int64_t n_channels;
     int one_view;
 } view_source;
@@ -72,11 +73,11 @@ static usplit_status view_read(void *user, int64_t frame, int64_t height, int64_
     const view_source *s = user;
     for (int64_t c = 0; c < s->n_channels; c++) {
         const usplit_image *view = &s->view[s->one_view ? 0 : c];
-        usplit_status status = us_view_read(view, frame, s->one_view ? c : 0, 0, height, dst + c * height * width);
+        usplit_status status =
+            us_view_read(view, frame, s->one_view ? c : 0, 0, height, dst + c * height * width);
         if (status != USPLIT_OK && !s->one_view) {
-            char text[512];                     // us_view_read's, which cannot know which view this is
-            strncpy(text, us_message_get(), sizeof text - 1);
-            text[sizeof text - 1] = '\0';
+            char text[512]; // us_view_read's, which cannot know which view this is
+            snprintf(text, sizeof text, "%s", us_message_get());
             return us_fail(status, "images[%lld]: %s", (long long)c, text);
         }
         US_TRY(status);
@@ -87,8 +88,8 @@ static usplit_status view_read(void *user, int64_t frame, int64_t height, int64_
 static usplit_status read_views(view_source *s, const usplit_image *images, size_t n_images)
 {
     US_CHECK_ARG(images != NULL, "images is NULL");
-    US_CHECK_ARG(n_images >= 1 && n_images <= USPLIT_MAX_CHANNELS, "n_images is %zu; accepted: 1 to %d", n_images,
-                 USPLIT_MAX_CHANNELS);
+    US_CHECK_ARG(n_images >= 1 && n_images <= USPLIT_MAX_CHANNELS, "n_images is %zu; accepted: 1 to %d",
+                 n_images, USPLIT_MAX_CHANNELS);
     for (size_t i = 0; i < n_images; i++) {
         // the caller's array has the caller's element size
         const void *theirs = (const char *)images + i * images->struct_size;
@@ -100,13 +101,13 @@ static usplit_status read_views(view_source *s, const usplit_image *images, size
         const usplit_image *v = &s->view[i], *first = &s->view[0];
         if (v->frames != first->frames || v->height != first->height || v->width != first->width) {
             US_FAIL(USPLIT_ERR_SHAPE,
-                    "%s has %lld frames of %lld x %lld, images[0] %lld of %lld x %lld; accepted: one size", name,
-                    (long long)v->frames, (long long)v->height, (long long)v->width, (long long)first->frames,
-                    (long long)first->height, (long long)first->width);
+                    "%s has %lld frames of %lld x %lld, images[0] %lld of %lld x %lld; accepted: one size",
+                    name, (long long)v->frames, (long long)v->height, (long long)v->width,
+                    (long long)first->frames, (long long)first->height, (long long)first->width);
         }
         if (n_images > 1 && v->channels != 1) {
-            US_FAIL(USPLIT_ERR_SHAPE, "%s has %lld channels; accepted: 1 each when there are several images", name,
-                    (long long)v->channels);
+            US_FAIL(USPLIT_ERR_SHAPE, "%s has %lld channels; accepted: 1 each when there are several images",
+                    name, (long long)v->channels);
         }
     }
     s->one_view = n_images == 1;
@@ -143,8 +144,8 @@ static usplit_status reader_read(void *user, int64_t frame, int64_t height, int6
     for (int64_t c = 0; c < r->n_channels; c++) {
         int32_t code = r->read(frame, c, dst + c * height * width, r->user);
         if (code != 0) {
-            US_FAIL(USPLIT_ERR_CALLBACK, "read returned %d for frame %lld, channel %lld", code, (long long)frame,
-                    (long long)c);
+            US_FAIL(USPLIT_ERR_CALLBACK, "read returned %d for frame %lld, channel %lld", code,
+                    (long long)frame, (long long)c);
         }
     }
     return USPLIT_OK;
@@ -198,15 +199,16 @@ usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_contex
     usplit_critter_options c = default_critters;
     US_TRY(us_struct_read(&c, sizeof c, critters, "critters"));
     US_CHECK_ARG(c.joiner == 0 || c.joiner == 1, "joiner is %d; accepted: 0, 1", c.joiner);
-    US_CHECK_ARG(c.joiner_fraction == 0.0 || c.joiner == 1, "joiner_fraction is %g without a joiner; accepted: 0",
-                 c.joiner_fraction);
+    US_CHECK_ARG(c.joiner_fraction == 0.0 || c.joiner == 1,
+                 "joiner_fraction is %g without a joiner; accepted: 0", c.joiner_fraction);
     critter_source s = {.allocator = &context->allocator, .seed = c.seed};
     us_critters_default(&s.setup);
     s.setup.size = c.size;
     s.setup.n_curves = c.n_curves;
     s.setup.thickness = c.thickness;
     s.setup.three_waves = c.joiner;
-    s.setup.joiner_fraction = c.joiner_fraction != 0.0 ? c.joiner_fraction : us_critters_joiner_fraction(c.size);
+    s.setup.joiner_fraction =
+        c.joiner_fraction != 0.0 ? c.joiner_fraction : us_critters_joiner_fraction(c.size);
     s.setup.amplitude = c.amplitude;
     s.setup.min_spacing = 2.0 * c.amplitude;
     s.setup.max_vertical_shift = c.max_vertical_shift;
@@ -222,7 +224,7 @@ usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_contex
 
 typedef struct file_source {
     us_h5_frames *frames;
-    int64_t dims[4];                            // frames, channels, height, width
+    int64_t dims[4]; // frames, channels, height, width
 } file_source;
 
 static usplit_status file_size(void *user, int64_t frame, int64_t *height, int64_t *width)
@@ -319,8 +321,8 @@ usplit_status usplit_dataset_get_frame(const usplit_dataset *dataset, int64_t fr
                                        int32_t level, float *dst, int64_t *height, int64_t *width)
 {
     US_CHECK_ARG(dataset != NULL, "dataset is NULL");
-    US_CHECK_ARG(frame >= 0 && frame < dataset->n_frames, "frame is %lld; accepted: 0 to %lld", (long long)frame,
-                 (long long)dataset->n_frames - 1);
+    US_CHECK_ARG(frame >= 0 && frame < dataset->n_frames, "frame is %lld; accepted: 0 to %lld",
+                 (long long)frame, (long long)dataset->n_frames - 1);
     US_CHECK_ARG(channel >= 0 && channel < dataset->channels, "channel is %lld; accepted: 0 to %d",
                  (long long)channel, dataset->channels - 1);
     US_CHECK_ARG(level >= 0 && level < dataset->levels, "level is %d; accepted: 0 to %d", level,

@@ -6,13 +6,18 @@
 #include "image/quality.h"
 #include "image/view.h"
 
-usplit_status usplit_image_init(usplit_image *image, size_t struct_size, void *data, int32_t type, int64_t frames,
-                                int64_t height, int64_t width, int64_t channels)
+usplit_status usplit_image_init(usplit_image *image, size_t struct_size, void *data, int32_t type,
+                                int64_t frames, int64_t height, int64_t width, int64_t channels)
 {
     int64_t bytes = type == USPLIT_TYPE_U8 ? 1 : type == USPLIT_TYPE_U16 ? 2 : 4;
     usplit_image filled = {
-        .struct_size = sizeof filled, .data = data, .type = type, .frames = frames, .height = height,
-        .width = width, .channels = channels,
+        .struct_size = sizeof filled,
+        .data = data,
+        .type = type,
+        .frames = frames,
+        .height = height,
+        .width = width,
+        .channels = channels,
     };
     filled.stride_channel = bytes;
     int overflow = __builtin_mul_overflow(filled.stride_channel, channels, &filled.stride_column) ||

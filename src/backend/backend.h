@@ -31,6 +31,8 @@ typedef struct us_backend {
     const char *name;
     // Words for usplit_context_facts.engine.
     void (*describe)(char *text, size_t size);
+    // Run once on every thread of the context's pool; may be NULL.
+    void (*thread_enter)(void);
     // params: the model's flat array, read at the next us_prepare. grads: NULL in prediction.
     usplit_status (*compile)(us_exec **out, usplit_context *context, const us_plan *plan, int workers);
     void (*release)(us_exec *exec);
@@ -47,6 +49,8 @@ typedef struct us_backend {
     usplit_status (*predict)(us_exec *exec, int worker, const us_run *run, const float **head);
     // After a run: full values of a node asked for in the plan's outputs, [h][w][c] of one sample.
     const float *(*output)(const us_exec *exec, int sample, int node);
+    // Sum slots of one sample after a run in training (plan.h: head_sums, kl_sums).
+    const double *(*sums)(const us_exec *exec, int sample);
     // Sum of squares of trained parameters' gradients, and one Adamax step over them (data 4.2):
     // g is first multiplied by `scale`.
     usplit_status (*gradient_norm)(us_exec *exec, const float *grads, double *norm);

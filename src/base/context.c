@@ -1,3 +1,4 @@
+// What handles share: reference counting and the log hook of a context.
 #include "base/context.h"
 
 #include <stdarg.h>
@@ -19,7 +20,7 @@ void us_context_release(usplit_context *context)
     us_free(&a, context);
 }
 
-void us_log(const usplit_context *context, int32_t level, const char *fmt, ...)
+void us_context_log(const usplit_context *context, int32_t level, const char *fmt, ...)
 {
     if (!context->log) {
         return;

@@ -23,6 +23,6 @@ usplit_context *us_context_retain(usplit_context *context);
 void us_context_release(usplit_context *context);
 
 // One line to the caller's log, on the calling thread only.
-void us_log(const usplit_context *context, int32_t level, const char *fmt, ...) US_PRINTF(3, 4);
+void us_context_log(const usplit_context *context, int32_t level, const char *fmt, ...) US_PRINTF(3, 4);
 
 #endif

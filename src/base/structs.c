@@ -1,3 +1,5 @@
+// Copies public structs in and out by the smaller of the two sizes, so that callers and library may differ
+// in age.
 #include "base/structs.h"
 
 #include <string.h>

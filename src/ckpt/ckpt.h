@@ -26,8 +26,8 @@ usplit_status us_ckpt_write(const us_allocator *a, const char *file, const us_ck
 
 typedef struct us_ckpt us_ckpt;
 
-// Verifies header, length and SHA-256 before HDF5 sees the bytes, then indexes the entries: only plain
-// contiguous, or chunked with deflate/shuffle, datasets of the four types, hard links only, within the file.
+// Verifies header, length and SHA-256, then indexes the entries with a strict reader of its own (HDF5 is not
+// called): only contiguous datasets of the four types, hard links only, within the file.
 // Holds the file's bytes in memory until closed; the file itself is not needed any more.
 usplit_status us_ckpt_open(us_ckpt **out, const us_allocator *a, const char *file);
 void us_ckpt_close(us_ckpt *ckpt);

@@ -2,10 +2,13 @@
 // So HDF5 never writes to a disk: a full one is a plain write() that fails, not an HDF5 file that cannot
 // be closed. Arrays are contiguous and not compressed: weights do not shrink, and reading them back is one
 // copy. The same entries give the same bytes (no times are recorded).
+#include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ckpt/ckpt.h"
+#include "ckpt/ckpt_scan.h"
 #include "ckpt/container.h"
 #include "ckpt/h5.h"
 #include "ckpt/paths.h"
@@ -47,6 +50,31 @@ static int is_string(const us_ckpt_entry *entry)
     return entry->type == US_CKPT_TEXT && entry->dims[0] > 0;
 }
 
+static hid_t memory_type(int32_t type, int64_t text_bytes)
+{
+    switch (type) {
+    case US_CKPT_F32:
+        return H5Tcopy(H5T_NATIVE_FLOAT);
+    case US_CKPT_F64:
+        return H5Tcopy(H5T_NATIVE_DOUBLE);
+    case US_CKPT_I64:
+        return H5Tcopy(H5T_NATIVE_INT64);
+    default:
+        break;
+    }
+    if (text_bytes == 0) {
+        return H5Tcopy(H5T_NATIVE_UINT8);
+    }
+    hid_t string = H5Tcopy(H5T_C_S1);
+    if (string >= 0 &&
+        (H5Tset_size(string, (size_t)text_bytes) < 0 || H5Tset_strpad(string, H5T_STR_NULLPAD) < 0 ||
+         H5Tset_cset(string, H5T_CSET_UTF8) < 0)) {
+        us_h5_close(string);
+        return -1;
+    }
+    return string;
+}
+
 static hid_t file_type(const us_ckpt_entry *entry)
 {
     switch (entry->type) {
@@ -57,7 +85,7 @@ static hid_t file_type(const us_ckpt_entry *entry)
     case US_CKPT_I64:
         return H5Tcopy(H5T_STD_I64LE);
     default:
-        return us_ckpt_memory_type(US_CKPT_TEXT, entry->dims[0]);
+        return memory_type(US_CKPT_TEXT, entry->dims[0]);
     }
 }
 
@@ -77,7 +105,7 @@ static usplit_status store_entry(hid_t h5, hid_t link_plist, hid_t create_plist,
                                  const char *file)
 {
     hid_t in_file = file_type(entry), space = file_space(entry);
-    hid_t in_memory = us_ckpt_memory_type(entry->type, entry->n_dims > 0 ? entry->dims[0] : 0);
+    hid_t in_memory = memory_type(entry->type, entry->n_dims > 0 ? entry->dims[0] : 0);
     hid_t dataset = H5Dcreate2(h5, entry->path, in_file, space, link_plist, create_plist, H5P_DEFAULT);
     usplit_status status = USPLIT_OK;
     if (dataset < 0) {
@@ -116,20 +144,23 @@ static usplit_status take_image(unsigned char **image, size_t *n_image, const us
 static usplit_status build_image(unsigned char **image, size_t *n_image, const us_allocator *a,
                                  const char *file, const us_ckpt_entry *entries, size_t n, uint64_t total)
 {
+    static atomic_uint counter;
     // One allocation: the data, and room for what HDF5 keeps about every entry.
     size_t room = (size_t)total + 1024 * n + 65536;
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), link_plist = H5Pcreate(H5P_LINK_CREATE);
     hid_t create_plist = H5Pcreate(H5P_DATASET_CREATE), h5 = -1;
     usplit_status status = USPLIT_OK;
     if (access < 0 || link_plist < 0 || create_plist < 0 || H5Pset_fapl_core(access, room, 0) < 0 ||
+        H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST) < 0 ||
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0 ||
         H5Pset_create_intermediate_group(link_plist, 1) < 0 || H5Pset_obj_track_times(create_plist, 0) < 0 ||
         H5Pset_fill_time(create_plist, H5D_FILL_TIME_NEVER) < 0) {
         status = us_h5_fail(USPLIT_ERR_MEMORY, "%s: HDF5 cannot be prepared", us_ckpt_shown(file));
         goto done;
     }
-    char name[US_H5_IMAGE_NAME_BYTES];
-    us_h5_image_name(name);
+    // Never a file: with the core driver the name is a name only, but open ones must differ.
+    char name[64];
+    snprintf(name, sizeof name, "/dev/null/usplit-image-%u", atomic_fetch_add(&counter, 1));
     h5 = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     if (h5 < 0) {
         status = us_h5_fail(USPLIT_ERR_MEMORY, "%s: HDF5 cannot make a file in memory", us_ckpt_shown(file));
@@ -149,6 +180,22 @@ done:
     return status;
 }
 
+// What the reader does not find is not written over a good file.
+static usplit_status count_one(void *user, const us_ckpt_found *found)
+{
+    (void)found;
+    ++*(size_t *)user;
+    return USPLIT_OK;
+}
+
+static usplit_status check_image(const unsigned char *image, size_t n_image, const char *file, size_t n)
+{
+    size_t n_found = 0;
+    US_TRY(us_ckpt_scan(image, n_image, file, count_one, &n_found));
+    US_ASSERT(n_found == n);
+    return USPLIT_OK;
+}
+
 usplit_status us_ckpt_write(const us_allocator *a, const char *file, const us_ckpt_entry *entries, size_t n)
 {
     US_CHECK_ARG(file && file[0], "the checkpoint's file name is %s", file ? "empty" : "NULL");
@@ -164,6 +211,9 @@ usplit_status us_ckpt_write(const us_allocator *a, const char *file, const us_ck
     US_TRY(us_h5_enter(&guard));
     usplit_status status = build_image(&image, &n_image, a, file, entries, n, total);
     us_h5_leave(&guard);
+    if (status == USPLIT_OK) {
+        status = check_image(image, n_image, file, n);
+    }
     if (status == USPLIT_OK) {
         status = us_ckpt_container_write(a, file, image, n_image);
     }

@@ -1,5 +1,5 @@
-// What the files of this folder share about HDF5: the guard around every group of calls, messages with
-// HDF5's own words, and the checks a dataset must pass before a byte of it is read.
+// What the files that call HDF5 share: the guard around every group of calls, messages with HDF5's own
+// words, and the checks a foreign dataset must pass before a byte of it is read.
 #ifndef US_CKPT_H5_H
 #define US_CKPT_H5_H
 
@@ -34,17 +34,6 @@ usplit_status us_h5_fail(usplit_status code, const char *fmt, ...) US_PRINTF(2, 
 // Closes an id of any kind but a file; negative ids are ignored.
 void us_h5_close(hid_t id);
 
-// HDF5 bytes in memory, opened for reading without copies. The image must outlive the file.
-typedef struct us_h5_image {
-    void *bytes;
-    size_t n;
-} us_h5_image;
-usplit_status us_h5_open_image(hid_t *h5, us_h5_image *image, const char *file);
-
-// A new name for a file in memory: HDF5 demands that no such file exists and that open ones differ.
-enum { US_H5_IMAGE_NAME_BYTES = 64 };
-void us_h5_image_name(char name[US_H5_IMAGE_NAME_BYTES]);
-
 // Where an object lies in its file. Objects are opened by place, never again by name, so that what was
 // checked is what is read.
 #if H5_VERSION_GE(1, 12, 0)
@@ -58,30 +47,24 @@ typedef haddr_t us_h5_place;
 #endif
 
 enum { US_H5_MAX_RANK = 4 };
-enum us_h5_kind { US_H5_U8 = 1, US_H5_U16, US_H5_F32, US_H5_F64, US_H5_I64, US_H5_STRING };
 
 // Type and shape of a dataset that passed the checks.
 typedef struct us_h5_array {
-    int kind; // enum us_h5_kind
-    int big_endian;
-    int rank; // 0: a scalar
+    int rank;
     hsize_t dims[US_H5_MAX_RANK];
     size_t element_bytes;
-    uint64_t bytes;       // all elements
-    uint64_t chunk_bytes; // 0: contiguous
 } us_h5_array;
 
-// Which file the dataset is in, for the checks and their messages.
+// Which dataset it is, for the checks and their messages.
 typedef struct us_h5_source {
-    const char *file;
-    const char *path;
+    const char *file, *path;
     uint64_t file_bytes;
     uint64_t max_bytes; // largest array accepted
-    int foreign;        // not written by this library: fletcher32 and sparse chunks are accepted too
 } us_h5_source;
 
 // Fails with USPLIT_ERR_FORMAT on the first thing wrong: storage outside the file or virtual, another
-// filter than shuffle and deflate, an unknown type, rank over 4, more bytes than there can be.
+// filter than HDF5's own deflate, shuffle and fletcher32, a type other than u8, u16 and f32 of any byte
+// order, rank over 4, more bytes than max_bytes.
 usplit_status us_h5_describe(us_h5_array *out, hid_t dataset, const us_h5_source *source);
 
 #endif

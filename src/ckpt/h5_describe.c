@@ -1,4 +1,4 @@
-// The checks that a dataset must pass before it is read. Storage and filters come first, because even
+// The checks that a foreign dataset must pass before it is read. Storage and filters come first, because even
 // asking a virtual dataset for its shape can open other files. No plug-in is ever looked for.
 #include "ckpt/h5.h"
 
@@ -6,8 +6,6 @@
 
 // A chunk is decompressed as a whole.
 #define MAX_CHUNK_BYTES ((uint64_t)1 << 30)
-// Deflate makes at most 1032 bytes from one (its longest match, 258 bytes, can take two bits).
-enum { DEFLATE_RATIO = 1040 };
 
 #define FAIL(source, fmt, ...)                                                                               \
     return us_fail(USPLIT_ERR_FORMAT, "%s: '%s' " fmt, us_ckpt_shown((source)->file), (source)->path,        \
@@ -27,10 +25,8 @@ static usplit_status check_filters(hid_t plist, const us_h5_source *source)
         // No filter_config: asking for it looks for the filter.
         H5Z_filter_t id =
             H5Pget_filter2(plist, (unsigned)i, &flags, &n_values, NULL, sizeof name, name, NULL);
-        if (id != H5Z_FILTER_DEFLATE && id != H5Z_FILTER_SHUFFLE &&
-            !(id == H5Z_FILTER_FLETCHER32 && source->foreign)) {
-            FAIL(source, "has filter %d; accepted: deflate, shuffle%s", (int)id,
-                 source->foreign ? ", fletcher32" : "");
+        if (id != H5Z_FILTER_DEFLATE && id != H5Z_FILTER_SHUFFLE && id != H5Z_FILTER_FLETCHER32) {
+            FAIL(source, "has filter %d; accepted: deflate, shuffle, fletcher32", (int)id);
         }
     }
     return USPLIT_OK;
@@ -53,36 +49,23 @@ static usplit_status check_layout(H5D_layout_t *layout, hid_t plist, const us_h5
 
 static usplit_status read_type(us_h5_array *out, hid_t type, const us_h5_source *source)
 {
-    const struct {
-        hid_t type;
-        int kind, big_endian;
-    } known[] = {
-        {H5T_IEEE_F32LE, US_H5_F32, 0}, {H5T_IEEE_F64LE, US_H5_F64, 0}, {H5T_STD_I64LE, US_H5_I64, 0},
-        {H5T_STD_U8LE, US_H5_U8, 0},    {H5T_STD_U16LE, US_H5_U16, 0},  {H5T_STD_U8BE, US_H5_U8, 0},
-        {H5T_STD_U16BE, US_H5_U16, 1},  {H5T_IEEE_F32BE, US_H5_F32, 1},
-    };
+    const hid_t known[] = {H5T_STD_U8LE,  H5T_STD_U8BE,   H5T_STD_U16LE,
+                           H5T_STD_U16BE, H5T_IEEE_F32LE, H5T_IEEE_F32BE};
     out->element_bytes = H5Tget_size(type);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (H5Tequal(type, known[i].type) > 0) {
-            out->kind = known[i].kind;
-            out->big_endian = known[i].big_endian;
+        if (H5Tequal(type, known[i]) > 0) {
             return USPLIT_OK;
         }
-    }
-    if (H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && out->element_bytes > 0) {
-        out->kind = US_H5_STRING;
-        return USPLIT_OK;
     }
     static const char *const classes[] = {"integer",   "float",           "time",     "string",
                                           "bit field", "opaque",          "compound", "reference",
                                           "enum",      "variable-length", "array"};
     int class = (int)H5Tget_class(type);
-    FAIL(source, "has an %zu-byte element of class %s; accepted: %s", out->element_bytes,
-         class >= 0 && class < 11 ? classes[class] : "unknown",
-         source->foreign ? "u8, u16, f32" : "little-endian f32, f64, i64, fixed-length text");
+    FAIL(source, "has %zu-byte elements of class %s; accepted: u8, u16, f32", out->element_bytes,
+         class >= 0 && class < 11 ? classes[class] : "unknown");
 }
 
-static usplit_status read_shape(us_h5_array *out, hid_t space, const us_h5_source *source)
+static usplit_status read_shape(us_h5_array *out, uint64_t *total, hid_t space, const us_h5_source *source)
 {
     H5S_class_t class = H5Sget_simple_extent_type(space);
     int rank = class == H5S_SIMPLE ? H5Sget_simple_extent_ndims(space) : 0;
@@ -97,49 +80,40 @@ static usplit_status read_shape(us_h5_array *out, hid_t space, const us_h5_sourc
         return us_h5_fail(USPLIT_ERR_FORMAT, "%s: '%s': the shape cannot be read",
                           us_ckpt_shown(source->file), source->path);
     }
-    out->bytes = out->element_bytes;
+    uint64_t bytes = out->element_bytes;
     for (int i = 0; i < rank; i++) {
         if (out->dims[i] > source->max_bytes ||
-            (out->dims[i] > 0 && out->bytes > source->max_bytes / out->dims[i])) {
+            (out->dims[i] > 0 && bytes > source->max_bytes / out->dims[i])) {
             FAIL(source, "has more than %llu bytes (dimension %d is %llu)",
                  (unsigned long long)source->max_bytes, i, (unsigned long long)out->dims[i]);
         }
-        out->bytes *= out->dims[i];
+        bytes *= out->dims[i];
     }
+    *total = bytes;
     return USPLIT_OK;
 }
 
-static usplit_status check_storage(us_h5_array *out, hid_t dataset, hid_t plist, H5D_layout_t layout,
-                                   const us_h5_source *source)
+static usplit_status check_storage(const us_h5_array *array, uint64_t bytes, hid_t dataset, hid_t plist,
+                                   H5D_layout_t layout, const us_h5_source *source)
 {
-    uint64_t stored = H5Dget_storage_size(dataset);
-    unsigned long long bytes = out->bytes;
-    if (stored > source->file_bytes) {
-        FAIL(source, "claims %llu stored bytes; the file has %llu", (unsigned long long)stored,
-             (unsigned long long)source->file_bytes);
-    }
     if (layout == H5D_CONTIGUOUS) {
-        uint64_t at = out->bytes > 0 ? H5Dget_offset(dataset) : 0;
-        if (stored != out->bytes || at > source->file_bytes || out->bytes > source->file_bytes - at) {
-            FAIL(source, "should have %llu bytes but has %llu, or they lie outside the file", bytes,
-                 (unsigned long long)stored);
+        uint64_t stored = H5Dget_storage_size(dataset), at = bytes > 0 ? H5Dget_offset(dataset) : 0;
+        if (stored != bytes || at > source->file_bytes || bytes > source->file_bytes - at) {
+            FAIL(source, "should have %llu bytes but has %llu, or they lie outside the file",
+                 (unsigned long long)bytes, (unsigned long long)stored);
         }
         return USPLIT_OK;
     }
     hsize_t chunk[US_H5_MAX_RANK] = {0};
-    if (H5Pget_chunk(plist, out->rank, chunk) != out->rank) {
+    if (H5Pget_chunk(plist, array->rank, chunk) != array->rank) {
         FAIL(source, "%s", "has chunks of another rank than its own");
     }
-    out->chunk_bytes = out->element_bytes;
-    for (int i = 0; i < out->rank; i++) {
-        if (chunk[i] == 0 || out->chunk_bytes > MAX_CHUNK_BYTES / chunk[i]) {
+    uint64_t chunk_bytes = array->element_bytes;
+    for (int i = 0; i < array->rank; i++) {
+        if (chunk[i] == 0 || chunk_bytes > MAX_CHUNK_BYTES / chunk[i]) {
             FAIL(source, "has chunks over %llu bytes", (unsigned long long)MAX_CHUNK_BYTES);
         }
-        out->chunk_bytes *= chunk[i];
-    }
-    if (!source->foreign && out->bytes > stored * DEFLATE_RATIO) {
-        FAIL(source, "claims %llu bytes, more than its %llu stored ones can hold", bytes,
-             (unsigned long long)stored);
+        chunk_bytes *= chunk[i];
     }
     return USPLIT_OK;
 }
@@ -148,6 +122,7 @@ usplit_status us_h5_describe(us_h5_array *out, hid_t dataset, const us_h5_source
 {
     *out = (us_h5_array){0};
     hid_t plist = H5Dget_create_plist(dataset), type = -1, space = -1;
+    uint64_t bytes = 0;
     H5D_layout_t layout = H5D_LAYOUT_ERROR;
     usplit_status status;
     if (plist < 0) {
@@ -164,8 +139,8 @@ usplit_status us_h5_describe(us_h5_array *out, hid_t dataset, const us_h5_source
         goto done;
     }
     US_TRY_GOTO(read_type(out, type, source));
-    US_TRY_GOTO(read_shape(out, space, source));
-    US_TRY_GOTO(check_storage(out, dataset, plist, layout, source));
+    US_TRY_GOTO(read_shape(out, &bytes, space, source));
+    US_TRY_GOTO(check_storage(out, bytes, dataset, plist, layout, source));
 done:
     us_h5_close(space);
     us_h5_close(type);

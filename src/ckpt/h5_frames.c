@@ -100,18 +100,10 @@ static usplit_status open_dataset(us_h5_frames *f)
 
 static usplit_status check_frames(us_h5_frames *f, uint64_t file_bytes, int64_t dims[4])
 {
-    us_h5_source source = {.file = f->file,
-                           .path = f->path,
-                           .file_bytes = file_bytes,
-                           .max_bytes = MAX_ARRAY_BYTES,
-                           .foreign = 1};
+    us_h5_source source = {f->file, f->path, file_bytes, MAX_ARRAY_BYTES};
     us_h5_array array;
     const char *shown = us_ckpt_shown(f->file);
     US_TRY(us_h5_describe(&array, f->dataset, &source));
-    if (array.kind != US_H5_U8 && array.kind != US_H5_U16 && array.kind != US_H5_F32) {
-        US_FAIL(USPLIT_ERR_FORMAT, "%s: '%s' has %zu-byte elements of a type that is not u8, u16 or f32",
-                shown, f->path, array.element_bytes);
-    }
     if (array.rank != 4) {
         US_FAIL(USPLIT_ERR_FORMAT, "%s: '%s' has rank %d; accepted: 4 (frames, channels, height, width)",
                 shown, f->path, array.rank);

@@ -47,28 +47,3 @@ uint64_t us_ckpt_element_bytes(int32_t type)
         return 0;
     }
 }
-
-hid_t us_ckpt_memory_type(int32_t type, int64_t text_bytes)
-{
-    switch (type) {
-    case US_CKPT_F32:
-        return H5Tcopy(H5T_NATIVE_FLOAT);
-    case US_CKPT_F64:
-        return H5Tcopy(H5T_NATIVE_DOUBLE);
-    case US_CKPT_I64:
-        return H5Tcopy(H5T_NATIVE_INT64);
-    default:
-        break;
-    }
-    if (text_bytes == 0) {
-        return H5Tcopy(H5T_NATIVE_UINT8);
-    }
-    hid_t string = H5Tcopy(H5T_C_S1);
-    if (string >= 0 &&
-        (H5Tset_size(string, (size_t)text_bytes) < 0 || H5Tset_strpad(string, H5T_STR_NULLPAD) < 0 ||
-         H5Tset_cset(string, H5T_CSET_UTF8) < 0)) {
-        us_h5_close(string);
-        return -1;
-    }
-    return string;
-}

@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #include "ckpt/ckpt.h"
-#include "ckpt/h5.h"
 
 enum {
     US_CKPT_MAX_PATH = 255,      // bytes of a path
@@ -19,8 +18,5 @@ const char *us_ckpt_path_fault(const char *path);
 
 // Bytes of one element of US_CKPT_*; 0: no such type.
 uint64_t us_ckpt_element_bytes(int32_t type);
-
-// HDF5's type for an array in memory, to be closed; text_bytes counts for TEXT only.
-hid_t us_ckpt_memory_type(int32_t type, int64_t text_bytes);
 
 #endif

@@ -25,10 +25,12 @@ static int set_number(const arg_spec *spec, const char *text)
     const char *end;
     int whole = spec->kind == ARG_INT;
     if (!read_real(text, &value, &end) || *end != '\0' || (whole && value != floor(value))) {
-        return cli_error(CLI_USAGE, "%s: '%s' is not a %s", spec->name, text, whole ? "whole number" : "number");
+        return cli_error(CLI_USAGE, "%s: '%s' is not a %s", spec->name, text,
+                         whole ? "whole number" : "number");
     }
     if (value < spec->low || value > spec->high) {
-        return cli_error(CLI_USAGE, "%s: %s is outside %.10g to %.10g", spec->name, text, spec->low, spec->high);
+        return cli_error(CLI_USAGE, "%s: %s is outside %.10g to %.10g", spec->name, text, spec->low,
+                         spec->high);
     }
     if (whole) {
         *(int64_t *)spec->target = (int64_t)value;
@@ -121,8 +123,9 @@ static void print_help(const arg_usage *usage, const arg_spec *specs)
             continue;
         }
         char left[64];
-        snprintf(left, sizeof left, "%s%s%s%s%s", s->alias != NULL ? s->alias : "", s->alias != NULL ? ", " : "",
-                 s->name, s->value != NULL ? " " : "", s->value != NULL ? s->value : "");
+        snprintf(left, sizeof left, "%s%s%s%s%s", s->alias != NULL ? s->alias : "",
+                 s->alias != NULL ? ", " : "", s->name, s->value != NULL ? " " : "",
+                 s->value != NULL ? s->value : "");
         if (strlen(left) <= 24) {
             printf("  %-24s %s\n", left, s->help);
         } else {
@@ -220,7 +223,8 @@ int args_range(const char *option, const char *text, int64_t *first, int64_t *en
         *end = *first + 1;
     }
     if (*p != '\0' || p == text || errno != 0 || *first >= *end) {
-        return cli_error(CLI_USAGE, "%s: '%s' is not a range like 3:8 (3 to 7, counted from 0)", option, text);
+        return cli_error(CLI_USAGE, "%s: '%s' is not a range like 3:8 (3 to 7, counted from 0)", option,
+                         text);
     }
     return CLI_OK;
 }

@@ -30,7 +30,8 @@ static int attribute(const char *text, const char *key, char *value, size_t size
 {
     size_t n = strlen(key);
     for (const char *p = text; (p = strstr(p, key)) != NULL; p += n) {
-        if (p > text && isspace((unsigned char)p[-1]) && p[n] == '=' && (p[n + 1] == '"' || p[n + 1] == '\'')) {
+        if (p > text && isspace((unsigned char)p[-1]) && p[n] == '=' &&
+            (p[n + 1] == '"' || p[n + 1] == '\'')) {
             const char *from = p + n + 2, *end = strchr(from, p[n + 1]);
             if (end == NULL || (size_t)(end - from) >= size) {
                 return 0;

@@ -106,7 +106,8 @@ int files_list_folder(files_list *list, const char *folder)
         return cli_error(CLI_FAILED, "%s: %s", folder, strerror(errno));
     }
     for (struct dirent *e; rc == CLI_OK && (e = readdir(dir)) != NULL;) {
-        if (e->d_name[0] != '.' && (files_ends_with(e->d_name, ".tif") || files_ends_with(e->d_name, ".tiff"))) {
+        if (e->d_name[0] != '.' &&
+            (files_ends_with(e->d_name, ".tif") || files_ends_with(e->d_name, ".tiff"))) {
             const char *slash = length > 0 && folder[length - 1] == '/' ? "" : "/";
             rc = files_list_add(list, cli_format("%s%s%s", folder, slash, e->d_name));
         }

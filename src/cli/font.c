@@ -1,5 +1,5 @@
-// A 5 x 7 pixel font for pictures: printable ASCII. Each glyph is seven rows from the top, five bits each, the
-// leftmost pixel in bit 4.
+// A 5 x 7 pixel font for pictures: printable ASCII. Each glyph is seven rows from the top, five bits each,
+// the leftmost pixel in bit 4.
 #include "cli/picture.h"
 
 const unsigned char picture_font[95][7] = {

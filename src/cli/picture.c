@@ -64,7 +64,8 @@ static int64_t text_width(const char *text, int scale)
 }
 
 // Twice as large when it fits, else small.
-static void put_fitting(picture *p, int64_t x, int64_t y, int64_t room, const unsigned char *rgb, const char *text)
+static void put_fitting(picture *p, int64_t x, int64_t y, int64_t room, const unsigned char *rgb,
+                        const char *text)
 {
     int scale = text_width(text, 2) <= room + 2 ? 2 : 1;
     put_text(p, x, y + (scale == 1 ? 4 : 0), room, scale, rgb, text);
@@ -113,7 +114,8 @@ static double area_mean(const float *pixels, int64_t stride, const window *w, in
     return weight > 0 ? sum / weight : 0;
 }
 
-static void put_image(picture *p, int64_t x, int64_t y, const picture_cell *cell, int64_t stride, const window *w)
+static void put_image(picture *p, int64_t x, int64_t y, const picture_cell *cell, int64_t stride,
+                      const window *w)
 {
     double span = cell->high > cell->low ? cell->high - cell->low : 1;
     for (int64_t j = 0; j < w->shown_height; j++) {
@@ -156,7 +158,8 @@ static void put_scale_bar(picture *p, int64_t x, int64_t y, const window *w, dou
     double length = micrometres >= 5 * step ? 5 * step : micrometres >= 2 * step ? 2 * step : step;
     int64_t bar = (int64_t)lrint(length / pixel_size * (double)w->shown_width / (double)w->width);
     char *text = cli_format("%g um", length);
-    int64_t left = x + 8, bottom = y + w->shown_height - 8;
+    int64_t left = x + 8, bottom = y + w->shown_height - 8, wide = text_width(text, 2);
+    fill(p, left - 4, bottom - 26, (bar > wide ? bar : wide) + 6, 30, paper);
     fill(p, left, bottom - 4, bar, 4, ink);
     put_text(p, left, bottom - 22, w->shown_width, 2, ink, text);
     free(text);
@@ -173,7 +176,8 @@ int picture_write_panel(const char *path, const picture_panel *panel)
     enum { HEAD = 2 * LINE + 4, CAPTION = 2 * LINE + 4 };
     picture p = {0};
     int64_t cell = cell_side(panel), shown = 1, y = MARGIN;
-    p.height = 2 * MARGIN + HEAD + (panel->title != NULL ? 2 * LINE + 8 : 0) + (panel->footer != NULL ? 2 * LINE : 0);
+    p.height = 2 * MARGIN + HEAD + (panel->title != NULL ? 2 * LINE + 8 : 0) +
+               (panel->footer != NULL ? 2 * LINE : 0);
     for (int r = 0; r < panel->n_rows; r++) {
         window w = choose_window(panel->heights[r], panel->widths[r], cell);
         shown = w.shown_width > shown ? w.shown_width : shown;
@@ -222,7 +226,8 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int picture_range(const float *pixels, int64_t n, double low_share, double high_share, double *low, double *high)
+int picture_range(const float *pixels, int64_t n, double low_share, double high_share, double *low,
+                  double *high)
 {
     enum { KEPT = 1 << 16 };
     int64_t step = 1 + n / KEPT, kept = 0;

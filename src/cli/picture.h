@@ -1,5 +1,5 @@
-// Pictures for people: a canvas of RGB pixels with text, and the panel that shows frames side by side with the
-// same contrast. Written as PNG.
+// Pictures for people: a canvas of RGB pixels with text, and the panel that shows frames side by side with
+// the same contrast. Written as PNG.
 #ifndef CLI_PICTURE_H
 #define CLI_PICTURE_H
 
@@ -12,7 +12,7 @@ typedef struct picture {
     unsigned char *rgb;         // height x width x 3
 } picture;
 
-enum { PICTURE_MAP_GREY = 0, PICTURE_MAP_SIGNED = 1, PICTURE_MAP_COLOUR = 2 };  // COLOUR + k: colour of channel k
+enum { PICTURE_MAP_GREY = 0, PICTURE_MAP_SIGNED, PICTURE_MAP_COLOUR };  // COLOUR + k: of channel k
 
 // One image of a panel.
 typedef struct picture_cell {
@@ -36,7 +36,8 @@ typedef struct picture_panel {
 int picture_write_panel(const char *path, const picture_panel *panel);
 
 // Grey levels that a share of the pixels lies under (0.005 and 0.995, say); a sample of them is looked at.
-int picture_range(const float *pixels, int64_t n, double low_share, double high_share, double *low, double *high);
+int picture_range(const float *pixels, int64_t n, double low_share, double high_share, double *low,
+                  double *high);
 
 int png_write(const char *path, const picture *p);
 

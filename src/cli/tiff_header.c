@@ -124,7 +124,8 @@ static void put_strips(directory *d, const tiff_writer *w, int tag, int64_t page
     int64_t row_bytes = w->layout.width * w->sample_bytes;
     for (int64_t s = 0; s < w->strips; s++) {
         int64_t row = s * w->rows_per_strip;
-        int64_t rows = w->layout.height - row < w->rows_per_strip ? w->layout.height - row : w->rows_per_strip;
+        int64_t rows =
+            w->layout.height - row < w->rows_per_strip ? w->layout.height - row : w->rows_per_strip;
         int64_t at = w->data_at + page * w->page_bytes + row * row_bytes;
         put_value(&b, (uint64_t)(tag == 273 ? at : rows * row_bytes), type_bytes(type));
     }
@@ -240,7 +241,8 @@ static void put_description(directory *d, const tiff_writer *w)
 {
     char text[TIFF_DESCRIPTION_ROOM];
     const tiff_layout *l = &w->layout;
-    image_labels labels = {l->channels, l->slices, l->frames, l->pixel_width > 0, l->spacing, l->interval, 0, 0};
+    image_labels labels = {l->channels, l->slices,   l->frames, l->pixel_width > 0,
+                           l->spacing,  l->interval, 0,         0};
     display_range(w, 0, &labels.low, &labels.high);
     describe_write(text, sizeof text, &labels);
     put_text(d, 270, text);

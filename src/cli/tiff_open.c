@@ -134,8 +134,8 @@ static int choose_channel(tiff_file *file, int64_t chosen)
         file->channel_is_sample = 1;
     }
     if (chosen == 0 && n > 1) {
-        return cli_error(CLI_FAILED, "%s: has %lld channels; choose one: %s@1 to %s@%lld", file->path, (long long)n,
-                         file->path, file->path, (long long)n);
+        return cli_error(CLI_FAILED, "%s: has %lld channels; choose one: %s@1 to %s@%lld", file->path,
+                         (long long)n, file->path, file->path, (long long)n);
     }
     if (chosen > n) {
         return cli_error(CLI_FAILED, "%s: channel %lld asked for, has %lld", file->path, (long long)chosen,
@@ -183,8 +183,8 @@ static char *split_name(const char *name, int64_t *channel)
 {
     const char *at = strrchr(name, '@');
     *channel = 0;
-    if (at != NULL && at > name && at[1] >= '1' && at[1] <= '9' && strspn(at + 1, "0123456789") == strlen(at + 1) &&
-        strlen(at) < 8 && !files_exists(name)) {
+    if (at != NULL && at > name && at[1] >= '1' && at[1] <= '9' &&
+        strspn(at + 1, "0123456789") == strlen(at + 1) && strlen(at) < 8 && !files_exists(name)) {
         *channel = strtoll(at + 1, NULL, 10);
         return cli_format("%.*s", (int)(at - name), name);
     }

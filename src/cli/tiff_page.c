@@ -44,9 +44,12 @@ static int read_type(tiff_file *file, int64_t directory)
     } else if (format == SAMPLEFORMAT_IEEEFP && bits == 32) {
         file->type = USPLIT_TYPE_F32;
     } else {
-        snprintf(what, sizeof what, "has %u-bit %s pixels; 8 and 16 bit unsigned and 32 bit float are read", bits,
-                 format == SAMPLEFORMAT_IEEEFP ? "float" : format == SAMPLEFORMAT_INT ? "signed" :
-                 format == SAMPLEFORMAT_UINT ? "unsigned" : "other");
+        snprintf(what, sizeof what, "has %u-bit %s pixels; 8 and 16 bit unsigned and 32 bit float are read",
+                 bits,
+                 format == SAMPLEFORMAT_IEEEFP ? "float"
+                 : format == SAMPLEFORMAT_INT  ? "signed"
+                 : format == SAMPLEFORMAT_UINT ? "unsigned"
+                                               : "other");
     }
     if (what[0] != '\0') {
         file->detail[0] = '\0';
@@ -64,7 +67,8 @@ static int check_storage(tiff_file *file, int64_t directory)
     TIFFGetField(file->tiff, TIFFTAG_COMPRESSION, &compression);
     if (!TIFFIsCODECConfigured(compression)) {
         char what[80];
-        snprintf(what, sizeof what, "is compressed with method %u, which this libtiff cannot read", compression);
+        snprintf(what, sizeof what, "is compressed with method %u, which this libtiff cannot read",
+                 compression);
         return tiff_bad_page(file, directory, what);
     }
     uint32_t n = file->is_tiled ? TIFFNumberOfTiles(file->tiff) : TIFFNumberOfStrips(file->tiff);
@@ -85,7 +89,8 @@ static int check_storage(tiff_file *file, int64_t directory)
         }
         stored += (int64_t)bytes;
     }
-    double claimed = (double)file->height * (double)file->width * file->samples * (double)tiff_sample_bytes(file->type);
+    double claimed =
+        (double)file->height * (double)file->width * file->samples * (double)tiff_sample_bytes(file->type);
     if (claimed > (double)stored * (double)(compression == COMPRESSION_NONE ? 1 : max_expansion)) {
         char what[120];
         snprintf(what, sizeof what, "claims %lld x %lld pixels but stores %lld bytes", (long long)file->width,

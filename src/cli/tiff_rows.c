@@ -11,7 +11,8 @@
 static int64_t directory_of(const tiff_file *file, int64_t page)
 {
     int64_t stride = file->axes.channel_stride, n = file->axes.channels;
-    return page / stride * stride * n + file->channel * (file->channel_is_sample ? 0 : stride) + page % stride;
+    return page / stride * stride * n + file->channel * (file->channel_is_sample ? 0 : stride) +
+           page % stride;
 }
 
 static int open_page(tiff_file *file, int64_t page)
@@ -86,7 +87,8 @@ static int load_band(tiff_file *file, int64_t directory, int64_t row)
         int64_t tiles = (file->width + file->tile_width - 1) / file->tile_width;
         int64_t bytes = file->band_bytes / tiles;
         for (int64_t t = 0; t < tiles; t++) {
-            uint32_t tile = TIFFComputeTile(file->tiff, (uint32_t)(t * file->tile_width), (uint32_t)first, 0, plane);
+            uint32_t tile =
+                TIFFComputeTile(file->tiff, (uint32_t)(t * file->tile_width), (uint32_t)first, 0, plane);
             if (TIFFReadEncodedTile(file->tiff, tile, file->band + t * bytes, (tmsize_t)bytes) != bytes) {
                 return tiff_bad_page(file, directory, "pixels cannot be decoded");
             }

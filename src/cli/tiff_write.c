@@ -22,7 +22,8 @@ static int write_at(tiff_writer *w, const void *src, int64_t n, int64_t at)
             continue;
         }
         if (done <= 0) {
-            return cli_error(CLI_FAILED, "%s: cannot write: %s", w->output.path, strerror(done < 0 ? errno : EIO));
+            return cli_error(CLI_FAILED, "%s: cannot write: %s", w->output.path,
+                             strerror(done < 0 ? errno : EIO));
         }
         p += done;
         at += done;
@@ -38,7 +39,9 @@ static int plan(tiff_writer *w)
     w->page_bytes = l->height * l->width * w->sample_bytes;
     w->pages = l->channels * l->slices * l->frames;
     w->rows_per_strip = STRIP_BYTES / (l->width * w->sample_bytes);
-    w->rows_per_strip = w->rows_per_strip < 1 ? 1 : w->rows_per_strip > l->height ? l->height : w->rows_per_strip;
+    w->rows_per_strip = w->rows_per_strip < 1           ? 1
+                        : w->rows_per_strip > l->height ? l->height
+                                                        : w->rows_per_strip;
     w->strips = (l->height + w->rows_per_strip - 1) / w->rows_per_strip;
     w->step = 1 + l->height * l->width * l->slices * l->frames / TIFF_RANGE_SAMPLES;
     for (int big = l->force_big ? 1 : 0;; big++) {

@@ -10,9 +10,18 @@
 void us_critters_default(us_critter_setup *setup)
 {
     *setup = (us_critter_setup){
-        .size = 128, .n_curves = 5, .thickness = 21, .three_waves = 0, .samples_per_pixel = 10,
-        .amplitude = 8.0, .max_vertical_shift = 0.9, .max_horizontal_shift = 0.3, .min_spacing = 16.0,
-        .joiner_fraction = 0.2, .joiner_frequency = 0.01, .initial_phase = 0.0,
+        .size = 128,
+        .n_curves = 5,
+        .thickness = 21,
+        .three_waves = 0,
+        .samples_per_pixel = 10,
+        .amplitude = 8.0,
+        .max_vertical_shift = 0.9,
+        .max_horizontal_shift = 0.3,
+        .min_spacing = 16.0,
+        .joiner_fraction = 0.2,
+        .joiner_frequency = 0.01,
+        .initial_phase = 0.0,
         .range = {{0.05, 0.07}, {0.12, 0.14}, {0.30, 0.32}, {0.60, 0.62}},
     };
 }
@@ -47,9 +56,8 @@ usplit_status us_critters_check(const us_critter_setup *s)
                  (long long)s->size, 1.0 / (double)s->size);
     double room = (double)s->size * s->max_vertical_shift / s->n_curves;
     US_CHECK_ARG(s->min_spacing < room,
-                 "%d curves %g rows apart do not fit into %lld rows; accepted: a spacing (twice the amplitude) "
-                 "under %g",
-                 s->n_curves, s->min_spacing, (long long)s->size, room);
+                 "%d curves, twice the amplitude (%g rows) apart, do not fit; accepted: under %g rows",
+                 s->n_curves, s->min_spacing, room);
     return USPLIT_OK;
 }
 
@@ -77,7 +85,7 @@ int64_t us_critters_samples(const us_critter_setup *setup, const us_critter_curv
     for (int k = 0; k < 3; k++) {
         n += length[k] * setup->samples_per_pixel - (length[k] > 0);
     }
-    return setup->three_waves ? n : n + 1;      // the second half keeps its last sample
+    return setup->three_waves ? n : n + 1; // the second half keeps its last sample
 }
 
 static void make_two_waves(const us_critter_setup *s, const us_critter_curve *c, int64_t pixels, double *x,
@@ -87,13 +95,16 @@ static void make_two_waves(const us_critter_setup *s, const us_critter_curve *c,
     double step = 1.0 / s->samples_per_pixel;
     double w1 = c->w[0], w2 = c->w[1];
     double q = (double)(n - 1) * step;
-    double theta = acos(w1 * cos(w1 * q) / w2);             // slopes agree at q
+    double theta = acos(w1 * cos(w1 * q) / w2); // slopes agree at q
+    // As published: a range from q whose step is the difference of its first two values. With a shift of
+    // whole pixels or none, the last bit of x decides which column a sample falls into.
+    double right_step = (q + step) - q;
     for (int64_t i = 0; i < n - 1; i++) {
         x[i] = (double)i * step;
         y[i] = sin(w1 * x[i]);
     }
     for (int64_t j = 0; j < n; j++) {
-        x[n - 1 + j] = q + (double)j * step;
+        x[n - 1 + j] = q + (double)j * right_step;
         y[n - 1 + j] = sin(theta + w2 * ((double)j * step)) - sin(theta) + sin(w1 * q);
     }
 }
@@ -115,7 +126,7 @@ static void make_three_waves(const us_critter_setup *s, const us_critter_curve *
         }
         double last = start + (double)(n - 1) * step;
         double value = sin(w * last) + offset;
-        if (k < 2) {                                        // where the next piece begins
+        if (k < 2) { // where the next piece begins
             double slope = w * cos(w * last) / c->w[k + 1];
             phase = acos(slope < -1.0 ? -1.0 : slope > 1.0 ? 1.0 : slope);
             offset = value - sin(c->w[k + 1] * (phase / c->w[k + 1]));
@@ -123,8 +134,7 @@ static void make_three_waves(const us_critter_setup *s, const us_critter_curve *
     }
 }
 
-void us_critters_wave(const us_critter_setup *setup, const us_critter_curve *curve, double *x,
-                      double *y)
+void us_critters_wave(const us_critter_setup *setup, const us_critter_curve *curve, double *x, double *y)
 {
     int64_t length[3];
     find_pieces(setup, curve, length);
@@ -158,7 +168,7 @@ static int64_t trace_curve(const us_critter_setup *s, const us_critter_curve *c,
         if (!(column > -1.0 && column < (double)s->size && row > -1.0 && row < (double)s->size)) {
             continue;
         }
-        pixel p = {(int32_t)row, (int32_t)column};               // truncated: (-1, 0) is column 0
+        pixel p = {(int32_t)row, (int32_t)column}; // truncated: (-1, 0) is column 0
         if (!seen[p.y * s->size + p.x]) {
             seen[p.y * s->size + p.x] = 1;
             pixels[count++] = p;
@@ -194,7 +204,8 @@ static void make_brush(int64_t r, double *brush)
 {
     for (int64_t a = -r; a < r; a++) {
         for (int64_t b = -r; b < r; b++) {
-            brush[(a + r) * 2 * r + b + r] = a == 0 && b == 0 ? 0.0 : sqrt(2.0) / sqrt((double)(a * a + b * b));
+            brush[(a + r) * 2 * r + b + r] =
+                a == 0 && b == 0 ? 0.0 : sqrt(2.0) / sqrt((double)(a * a + b * b));
         }
     }
 }

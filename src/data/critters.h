@@ -12,19 +12,19 @@ enum { US_CRITTER_CHANNELS = 2, US_CRITTER_RANGES = 4 };
 // The generator's settings, under the names of data section 1.2. Lengths in pixels, frequencies in radians
 // per pixel.
 typedef struct us_critter_setup {
-    int64_t size;                               // S
-    int32_t n_curves;                           // n_c
-    int32_t thickness;                          // T, odd
-    int32_t three_waves;                        // a joiner between the two waves
-    int32_t samples_per_pixel;                  // 1 / granularity
-    double amplitude;                           // A
-    double max_vertical_shift;                  // v_f
-    double max_horizontal_shift;                // h_f
-    double min_spacing;                         // m
-    double joiner_fraction;                     // f_J
-    double joiner_frequency;                    // w_J
-    double initial_phase;                       // phi_0
-    double range[US_CRITTER_RANGES][2];         // R0..R3
+    int64_t size;                       // S
+    int32_t n_curves;                   // n_c
+    int32_t thickness;                  // T, odd
+    int32_t three_waves;                // a joiner between the two waves
+    int32_t samples_per_pixel;          // 1 / granularity
+    double amplitude;                   // A
+    double max_vertical_shift;          // v_f
+    double max_horizontal_shift;        // h_f
+    double min_spacing;                 // m
+    double joiner_fraction;             // f_J
+    double joiner_frequency;            // w_J
+    double initial_phase;               // phi_0
+    double range[US_CRITTER_RANGES][2]; // R0..R3
 } us_critter_setup;
 
 // One curve, as drawn: frequencies in order (w1, w2 or w_a, w_J, w_b), row of its top, column shift.
@@ -46,8 +46,7 @@ usplit_status us_critters_check(const us_critter_setup *setup);
 // Points of the bare curve (before amplitude, flip and shifts): x and y have room for us_critters_samples
 // values each.
 int64_t us_critters_samples(const us_critter_setup *setup, const us_critter_curve *curve);
-void us_critters_wave(const us_critter_setup *setup, const us_critter_curve *curve, double *x,
-                      double *y);
+void us_critters_wave(const us_critter_setup *setup, const us_critter_curve *curve, double *x, double *y);
 
 // Adds one curve to a size x size image.
 usplit_status us_critters_add(const us_allocator *a, const us_critter_setup *setup,

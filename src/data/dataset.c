@@ -69,13 +69,14 @@ static usplit_status check_options(const us_data_source *source, const usplit_da
                  "the data have %lld channels; accepted: 2 to %d", (long long)source->n_channels,
                  USPLIT_MAX_CHANNELS);
     US_CHECK_ARG(o->padding == USPLIT_PADDING_REFLECT || o->padding == USPLIT_PADDING_CONSTANT,
-                 "padding is %d; accepted: USPLIT_PADDING_REFLECT (0), USPLIT_PADDING_CONSTANT (1)", o->padding);
+                 "padding is %d; accepted: USPLIT_PADDING_REFLECT (0), USPLIT_PADDING_CONSTANT (1)",
+                 o->padding);
     US_CHECK_ARG(isfinite((float)o->padding_value), "padding_value is %g; accepted: a finite grey level",
                  o->padding_value);
     US_CHECK_ARG(o->clip_quantile > 0.0 && o->clip_quantile <= 1.0,
                  "clip_quantile is %g; accepted: over 0, up to 1", o->clip_quantile);
-    US_CHECK_ARG(o->levels >= 1 && o->levels <= US_DATA_MAX_LEVELS, "levels is %d; accepted: 1 to %d", o->levels,
-                 US_DATA_MAX_LEVELS);
+    US_CHECK_ARG(o->levels >= 1 && o->levels <= US_DATA_MAX_LEVELS, "levels is %d; accepted: 1 to %d",
+                 o->levels, US_DATA_MAX_LEVELS);
     return USPLIT_OK;
 }
 
@@ -98,9 +99,10 @@ static usplit_status make_frames(usplit_dataset *d, const us_data_source *source
                     (long long)h, (long long)w, US_DATA_MAX_SIDE);
         }
         if (h < smallest || w < smallest) {
-            US_FAIL(USPLIT_ERR_SHAPE,
-                    "frame %lld is %lld x %lld, too small for %d pyramid levels; accepted: sides of %lld or more",
-                    (long long)f, (long long)h, (long long)w, d->levels, (long long)smallest);
+            US_FAIL(
+                USPLIT_ERR_SHAPE,
+                "frame %lld is %lld x %lld, too small for %d pyramid levels; accepted: sides of %lld or more",
+                (long long)f, (long long)h, (long long)w, d->levels, (long long)smallest);
         }
         d->same_size &= h == d->frames[0].height && w == d->frames[0].width;
         int64_t pixels = 0;
@@ -131,10 +133,11 @@ static usplit_status read_frame(void *user, int task, int worker)
         us_plane plane = us_dataset_plane(b->dataset, task, c, 0);
         int64_t bad = us_view_find_bad(plane.data, plane.height * plane.width);
         if (bad >= 0) {
-            US_FAIL(USPLIT_ERR_NUMERIC,
-                    "frame %d, channel %lld: the pixel at row %lld, column %lld is %g; accepted: finite values",
-                    task, (long long)c, (long long)(bad / plane.width), (long long)(bad % plane.width),
-                    (double)plane.data[bad]);
+            US_FAIL(
+                USPLIT_ERR_NUMERIC,
+                "frame %d, channel %lld: the pixel at row %lld, column %lld is %g; accepted: finite values",
+                task, (long long)c, (long long)(bad / plane.width), (long long)(bad % plane.width),
+                (double)plane.data[bad]);
         }
     }
     return USPLIT_OK;
@@ -168,7 +171,8 @@ static usplit_status finish_plane(void *user, int task, int worker)
         pixels[i] = pixels[i] > clip ? clip : pixels[i];
     }
     for (int k = 1; k < d->levels; k++) {
-        US_TRY(us_patch_halve(&d->context->allocator, us_dataset_plane(d, f, c, k - 1), plane_data(d, f, c, k)));
+        US_TRY(
+            us_patch_halve(&d->context->allocator, us_dataset_plane(d, f, c, k - 1), plane_data(d, f, c, k)));
     }
     return USPLIT_OK;
 }

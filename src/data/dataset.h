@@ -7,8 +7,8 @@
 #include "patch/patch.h"
 
 typedef struct us_statistics {
-    double clip_value;                          // grey levels; INFINITY: no clipping
-    double input_mean, input_deviation;         // pooled over channels of clipped training frames
+    double clip_value;                  // grey levels; INFINITY: no clipping
+    double input_mean, input_deviation; // pooled over channels of clipped training frames
     double target_mean[USPLIT_MAX_CHANNELS];
     double target_deviation[USPLIT_MAX_CHANNELS];
     int32_t padding;
@@ -29,14 +29,15 @@ int64_t us_dataset_n_items(const usplit_dataset *dataset, int32_t set, int64_t p
 // of (seed, epoch, item) alone. input: n_levels planes of patch x patch, the mean of the channels,
 // normalised with the pooled statistics; target: patch x patch x channels (channel fastest), normalised
 // per channel.
-usplit_status us_dataset_train_patch(const usplit_dataset *dataset, uint64_t seed, int64_t epoch, int64_t item,
-                                     int64_t patch, int n_levels, float *input, float *target);
+usplit_status us_dataset_train_patch(const usplit_dataset *dataset, uint64_t seed, int64_t epoch,
+                                     int64_t item, int64_t patch, int n_levels, float *input, float *target);
 
 // Grid patch `item` of a set (2.6): top-left grid of step P, frame index fastest.
 usplit_status us_dataset_grid_patch(const usplit_dataset *dataset, int32_t set, int64_t item, int64_t patch,
                                     int n_levels, float *input, float *target);
 
-// The patch of a frame at (y0, x0), any position, padded outside.
+// The patch of a frame at (y0, x0), any position, padded outside. In all three calls input or target may be
+// NULL: not wanted.
 usplit_status us_dataset_patch(const usplit_dataset *dataset, int64_t frame, int64_t y0, int64_t x0,
                                int64_t patch, int n_levels, float *input, float *target);
 

@@ -10,8 +10,8 @@
 #include "data/dataset.h"
 
 enum {
-    US_DATA_MAX_LEVELS = USPLIT_MAX_LEVELS + 1,     // one per hierarchy level, and full resolution
-    US_DATA_MAX_SIDE = 1 << 24                      // pixels
+    US_DATA_MAX_LEVELS = USPLIT_MAX_LEVELS + 1, // one per hierarchy level, and full resolution
+    US_DATA_MAX_SIDE = 1 << 24                  // pixels
 };
 
 // data holds, one after the other, [level][channel][height >> level][width >> level] f32.
@@ -26,10 +26,10 @@ struct usplit_dataset {
     usplit_context *context;
     int64_t n_frames;
     us_frame *frames;
-    int same_size;                                  // all frames have one size
-    int64_t *set[4];                                // frame numbers, indexed by USPLIT_SET_*
+    int same_size;   // all frames have one size
+    int64_t *set[4]; // frame numbers, indexed by USPLIT_SET_*
     int64_t set_count[4];
-    int64_t bytes;                                  // of pixels, pyramids included
+    int64_t bytes; // of pixels, pyramids included
     us_statistics statistics;
 };
 

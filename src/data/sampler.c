@@ -76,7 +76,7 @@ static void find_item(const usplit_dataset *d, int32_t set, int64_t patch, int64
         *cell = item / n;
         return;
     }
-    int64_t low = 0, high = item + 1;               // the round: largest r with count_rounds(r) <= item
+    int64_t low = 0, high = item + 1; // the round: largest r with count_rounds(r) <= item
     while (high - low > 1) {
         int64_t middle = low + (high - low) / 2;
         if (count_rounds(d, set, patch, middle) <= item) {
@@ -125,8 +125,8 @@ usplit_status us_dataset_patch(const usplit_dataset *dataset, int64_t frame, int
         }
         us_patch_cut_mean(planes, dataset->channels, us_patch_context_start(y0, patch, k),
                           us_patch_context_start(x0, patch, k), patch, s->padding, (float)s->padding_value,
-                          (float)s->input_mean, (float)(1.0 / s->input_deviation),
-                          input + k * patch * patch, 1);
+                          (float)s->input_mean, (float)(1.0 / s->input_deviation), input + k * patch * patch,
+                          1);
     }
     for (int c = 0; c < dataset->channels && target; c++) {
         planes[0] = us_dataset_plane(dataset, frame, c, 0);
@@ -144,18 +144,19 @@ static int64_t draw_start(int64_t n, int64_t patch, uint32_t a, uint32_t b)
     return (int64_t)(us_uniform53(a, b) * (double)(n - patch));
 }
 
-usplit_status us_dataset_train_patch(const usplit_dataset *dataset, uint64_t seed, int64_t epoch, int64_t item,
-                                     int64_t patch, int n_levels, float *input, float *target)
+usplit_status us_dataset_train_patch(const usplit_dataset *dataset, uint64_t seed, int64_t epoch,
+                                     int64_t item, int64_t patch, int n_levels, float *input, float *target)
 {
     US_TRY(check_item(dataset, USPLIT_SET_TRAIN, item, patch));
     int64_t n = us_dataset_n_items(dataset, USPLIT_SET_TRAIN, patch);
     int64_t frame = 0, cell = 0;
     find_item(dataset, USPLIT_SET_TRAIN, patch, us_data_permute(n, seed, epoch, item), &frame, &cell);
     const us_frame *f = &dataset->frames[frame];
-    us_u32x4 draw = us_philox(seed, US_RNG_PATCH, (uint32_t)epoch, (uint32_t)item,
-                              (uint32_t)((uint64_t)item >> 32));
+    us_u32x4 draw =
+        us_philox(seed, US_RNG_PATCH, (uint32_t)epoch, (uint32_t)item, (uint32_t)((uint64_t)item >> 32));
     return us_dataset_patch(dataset, frame, draw_start(f->height, patch, draw.v[0], draw.v[1]),
-                            draw_start(f->width, patch, draw.v[2], draw.v[3]), patch, n_levels, input, target);
+                            draw_start(f->width, patch, draw.v[2], draw.v[3]), patch, n_levels, input,
+                            target);
 }
 
 usplit_status us_dataset_grid_patch(const usplit_dataset *dataset, int32_t set, int64_t item, int64_t patch,

@@ -114,8 +114,8 @@ static usplit_status split_lists(const us_allocator *a, int64_t n, const usplit_
     }
     usplit_status status = USPLIT_OK;
     US_TRY_GOTO(take_list(n, USPLIT_SET_TRAIN, o->train_frames, o->n_train_frames, owner, set, count));
-    US_TRY_GOTO(take_list(n, USPLIT_SET_VALIDATION, o->validation_frames, o->n_validation_frames, owner, set,
-                          count));
+    US_TRY_GOTO(
+        take_list(n, USPLIT_SET_VALIDATION, o->validation_frames, o->n_validation_frames, owner, set, count));
     US_TRY_GOTO(take_list(n, USPLIT_SET_TEST, o->test_frames, o->n_test_frames, owner, set, count));
 done:
     us_free(a, owner);
@@ -146,7 +146,8 @@ usplit_status us_data_split(const us_allocator *a, int64_t n_frames, const uspli
     } else {
         US_CHECK_ARG(v >= 0.0 && v < 1.0, "validation_fraction is %g; accepted: 0 to under 1", v);
         US_CHECK_ARG(t >= 0.0 && t < 1.0, "test_fraction is %g; accepted: 0 to under 1", t);
-        US_CHECK_ARG(v + t < 1.0, "validation_fraction %g and test_fraction %g leave no training frames", v, t);
+        US_CHECK_ARG(v + t < 1.0, "validation_fraction %g and test_fraction %g leave no training frames", v,
+                     t);
         switch (o->split) {
         case USPLIT_SPLIT_INTERLEAVED:
             split_interleaved(n_frames, v, t, set, count);
@@ -156,10 +157,11 @@ usplit_status us_data_split(const us_allocator *a, int64_t n_frames, const uspli
             break;
         default:
             US_FAIL(USPLIT_ERR_ARGUMENT,
-                    "split is %d; accepted: USPLIT_SPLIT_INTERLEAVED (0), USPLIT_SPLIT_SEQUENTIAL (1)", o->split);
+                    "split is %d; accepted: USPLIT_SPLIT_INTERLEAVED (0), USPLIT_SPLIT_SEQUENTIAL (1)",
+                    o->split);
         }
     }
-    US_CHECK_ARG(count[USPLIT_SET_TRAIN] > 0, "the training set is empty; accepted: at least 1 of the %lld frames",
-                 (long long)n_frames);
+    US_CHECK_ARG(count[USPLIT_SET_TRAIN] > 0,
+                 "the training set is empty; accepted: at least 1 of the %lld frames", (long long)n_frames);
     return USPLIT_OK;
 }

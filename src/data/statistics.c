@@ -9,7 +9,7 @@
 
 enum {
     BINS = 1 << 16,
-    LANES = 8           // independent sums, for a vector loop
+    LANES = 8 // independent sums, for a vector loop
 };
 
 // ---- Quantile: two counting passes over the halves of a sortable 32-bit key ----------------------
@@ -33,8 +33,8 @@ static float key_value(uint32_t key)
 
 typedef struct counting {
     const us_plane *planes;
-    int high;               // >= 0: count the low halves of the keys with this high half; -1: the high halves
-    uint64_t *bins;         // [worker][BINS]
+    int high;       // >= 0: count the low halves of the keys with this high half; -1: the high halves
+    uint64_t *bins; // [worker][BINS]
 } counting;
 
 static usplit_status count_plane(void *user, int task, int worker)
@@ -79,7 +79,8 @@ static int find_bin(const uint64_t *bins, uint64_t *rank)
 }
 
 // The values of the elements of two neighbouring ranks.
-static usplit_status select_pair(us_pool *pool, counting *c, int64_t n_planes, uint64_t rank[2], float value[2])
+static usplit_status select_pair(us_pool *pool, counting *c, int64_t n_planes, uint64_t rank[2],
+                                 float value[2])
 {
     c->high = -1;
     US_TRY(count_planes(pool, c, n_planes));
@@ -126,13 +127,13 @@ usplit_status us_data_quantile(const us_allocator *a, us_pool *pool, const us_pl
 // ---- Means and deviations -----------------------------------------------------------------------
 
 typedef struct moments {
-    double n, mean, squares;    // squares: sum of squared distances from the mean
+    double n, mean, squares; // squares: sum of squared distances from the mean
     float lowest, highest;
 } moments;
 
 typedef struct measuring {
     const us_plane *planes;
-    moments *results;           // one per plane
+    moments *results; // one per plane
 } measuring;
 
 static double sum_lanes(const double lane[LANES])
@@ -200,8 +201,8 @@ static usplit_status store_moments(const moments *per_channel, int channels, us_
         moments m = per_channel[c];
         double deviation = sqrt(m.squares / m.n);
         US_CHECK_ARG(m.lowest < m.highest && isfinite(1.0f / (float)deviation),
-                     "channel %d is constant (%g) in the training frames; accepted: channels with a spread", c,
-                     (double)m.lowest);
+                     "channel %d is constant (%g) in the training frames; accepted: channels with a spread",
+                     c, (double)m.lowest);
         s->target_mean[c] = m.mean;
         s->target_deviation[c] = deviation;
         pooled = merge(pooled, m);

@@ -6,8 +6,8 @@
 #include <string.h>
 
 enum {
-    WINDOW = 7,         // side of the SSIM window, pixels
-    N_SUMS = 5          // target, prediction, their squares, their product
+    WINDOW = 7, // side of the SSIM window, pixels
+    N_SUMS = 5  // target, prediction, their squares, their product
 };
 
 // ---- PSNR and RMSE ------------------------------------------------------------------------------
@@ -15,8 +15,8 @@ enum {
 typedef struct pair {
     const float *target, *prediction;
     int64_t height, width;
-    double mean_t, mean_p;      // of the plane
-    double range;               // max - min of the target
+    double mean_t, mean_p; // of the plane
+    double range;          // max - min of the target
 } pair;
 
 // About the first pixel: a constant plane gives exactly its value.
@@ -45,7 +45,7 @@ static void measure_errors(const pair *p, usplit_image_quality *q)
         pp += v * v;
         plain += d * d;
     }
-    double slope = tp / pp;                                 // a of 6.2; NaN for a constant prediction
+    double slope = tp / pp; // a of 6.2; NaN for a constant prediction
     double fitted = 0.0;
     for (int64_t i = 0; i < n; i++) {
         double t = (double)p->target[i] - p->mean_t, v = (double)p->prediction[i] - p->mean_p;
@@ -83,7 +83,7 @@ static double window_similarity(const pair *p, const double sum[N_SUMS], double 
     const double n = WINDOW * WINDOW;
     double dt = sum[0] / n, dp = sum[1] / n;
     double mt = p->mean_t + dt, mp = p->mean_p + dp;
-    double sample = n / (n - 1.0);                          // covariances are divided by n - 1
+    double sample = n / (n - 1.0); // covariances are divided by n - 1
     double vt = sample * (sum[2] / n - dt * dt), vp = sample * (sum[3] / n - dp * dp);
     double cov = sample * (sum[4] / n - dt * dp);
     return ((2.0 * mt * mp + c1) * (2.0 * cov + c2)) / ((mt * mt + mp * mp + c1) * (vt + vp + c2));

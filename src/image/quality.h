@@ -14,8 +14,8 @@ usplit_status us_image_quality(const us_allocator *a, const float *target, const
 typedef struct us_val_psnr {
     int32_t channels;
     int32_t reserved0;
-    int64_t patches[USPLIT_MAX_CHANNELS];           // whose error is a number
-    double error_sum[USPLIT_MAX_CHANNELS];          // of the mean squared errors of those
+    int64_t patches[USPLIT_MAX_CHANNELS];  // whose error is a number
+    double error_sum[USPLIT_MAX_CHANNELS]; // of the mean squared errors of those
     double lowest[USPLIT_MAX_CHANNELS];
     double highest[USPLIT_MAX_CHANNELS];
 } us_val_psnr;

@@ -66,7 +66,7 @@ int64_t us_view_find_bad(const float *values, int64_t n)
     enum { BLOCK = 1024 };
     for (int64_t begin = 0; begin < n; begin += BLOCK) {
         int64_t end = begin + BLOCK < n ? begin + BLOCK : n;
-        uint32_t bad = 0;                       // exponent bits all set: NaN or infinite
+        uint32_t bad = 0; // exponent bits all set: NaN or infinite
         for (int64_t i = begin; i < end; i++) {
             uint32_t bits;
             memcpy(&bits, &values[i], sizeof bits);
@@ -127,12 +127,14 @@ usplit_status us_view_read(const usplit_image *image, int64_t frame, int64_t cha
     US_TRY(check_rows(image, frame, channel, row, n_rows));
     for (int64_t r = 0; r < n_rows; r++) {
         float *to = dst + r * image->width;
-        read_row(find_row(image, frame, channel, row + r), image->type, image->stride_column, image->width, to);
+        read_row(find_row(image, frame, channel, row + r), image->type, image->stride_column, image->width,
+                 to);
         int64_t bad = image->type == USPLIT_TYPE_F32 ? us_view_find_bad(to, image->width) : -1;
         if (bad >= 0) {
-            US_FAIL(USPLIT_ERR_NUMERIC,
-                    "frame %lld, channel %lld: the pixel at row %lld, column %lld is %g; accepted: finite values",
-                    (long long)frame, (long long)channel, (long long)(row + r), (long long)bad, (double)to[bad]);
+            US_FAIL(
+                USPLIT_ERR_NUMERIC,
+                "frame %lld, channel %lld: the pixel at row %lld, column %lld is %g; accepted: finite values",
+                (long long)frame, (long long)channel, (long long)(row + r), (long long)bad, (double)to[bad]);
         }
     }
     return USPLIT_OK;

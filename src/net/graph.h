@@ -32,7 +32,7 @@ typedef enum us_param_kind {
 } us_param_kind;
 
 typedef struct us_param {
-    char name[112];
+    char name[120];
     us_param_kind kind;
     int n_dims;
     int64_t dims[4];

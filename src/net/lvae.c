@@ -88,7 +88,7 @@ static int centre_r(builder *b, int x, int size)
 
 static int residual(builder *b, int x, const char *prefix, int gated)
 {
-    char name[96];
+    char name[128];
     int c = b->g->nodes[x].c, f = x;
     for (int half = 0; half < 2; half++) {
         snprintf(name, sizeof name, "%s.%d", prefix, 4 * half);
@@ -105,7 +105,7 @@ static int residual(builder *b, int x, const char *prefix, int gated)
 
 static int merge(builder *b, int first, int second, const char *prefix)
 {
-    char name[96];
+    char name[128];
     int cat = put(b, (us_node){.op = US_OP_CONCAT, .in = {first, second}});
     snprintf(name, sizeof name, "%s.layer.0", prefix);
     int x = conv(b, cat, name, b->g->config.filters, 1, 1);
@@ -115,7 +115,7 @@ static int merge(builder *b, int first, int second, const char *prefix)
 
 static int branch(builder *b, int level, const char *prefix, int size)
 {
-    char name[96];
+    char name[128];
     int x = put(b, (us_node){.op = US_OP_INPUT, .level = level, .c = 1, .h = b->g->size, .w = b->g->size});
     x = centre_f(b, x, size);
     snprintf(name, sizeof name, "%s.0", prefix);
@@ -126,7 +126,7 @@ static int branch(builder *b, int level, const char *prefix, int size)
 
 static int resample(builder *b, int x, const char *prefix, int up)
 {
-    char name[96];
+    char name[128];
     int c = b->g->config.filters;
     snprintf(name, sizeof name, "%s.pre_conv", prefix);
     if (up) {
@@ -143,7 +143,7 @@ static int resample(builder *b, int x, const char *prefix, int up)
 static void bottom_up_pass(builder *b, int size, int bottom_up[])
 {
     const us_net_config *cfg = &b->g->config;
-    char name[96];
+    char name[128];
     int x = branch(b, 0, "first_bottom_up", size);
     for (int i = 0; i < cfg->levels && b->status == USPLIT_OK; i++) {
         snprintf(name, sizeof name, "bottom_up_layers.%d.net_downsized.0", i);
@@ -167,7 +167,7 @@ static int stochastic(builder *b, int q_features, int above, int level)
     us_graph *g = b->g;
     const us_net_config *cfg = &g->config;
     int z_dim = cfg->z_dims[level];
-    char name[96];
+    char name[128];
     snprintf(name, sizeof name, "top_down_layers.%d.stochastic.conv_in_q", level);
     int z;
     if (cfg->family == USPLIT_FAMILY_HAE) {     // the mean half alone
@@ -201,7 +201,7 @@ static int stochastic(builder *b, int q_features, int above, int level)
 static int top_down_pass(builder *b, int size, const int bottom_up[])
 {
     const us_net_config *cfg = &b->g->config;
-    char name[96];
+    char name[128];
     int t = -1;
     for (int i = cfg->levels - 1; i >= 0 && b->status == USPLIT_OK; i--) {
         int q = bottom_up[i];
@@ -247,9 +247,8 @@ usplit_status us_lvae_nodes(us_graph *g)
     bottom_up_pass(&b, size, bottom_up);
     int t = top_down_pass(&b, size, bottom_up);
     t = residual(&b, t, "final_top_down.0.res.block", 1);
-    g->features = t;
-    int head = conv(&b, t, "likelihood.parameter_net", 2 * cfg->channels, 3, 1);
-    g->head = centre_f(&b, head, g->size);
+    g->features = centre_f(&b, t, g->size);     // before the head, whose zero padding then is the image's
+    g->head = conv(&b, g->features, "likelihood.parameter_net", 2 * cfg->channels, 3, 1);
     int target = put(&b, (us_node){.op = US_OP_TARGET, .c = cfg->channels, .h = g->size, .w = g->size});
     g->nll = put(&b, (us_node){.op = US_OP_NLL, .in = {g->head, target}, .value = cfg->logvar_lower_bound});
     return b.status;

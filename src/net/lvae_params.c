@@ -43,7 +43,7 @@ static usplit_status batch_norm(us_graph *g, const char *prefix, int64_t c)
 
 static usplit_status residual(us_graph *g, const char *prefix, int64_t c, int gated)
 {
-    char name[96];
+    char name[128];
     for (int half = 0; half < 2; half++) {
         snprintf(name, sizeof name, "%s.%d", prefix, 4 * half);
         US_TRY(batch_norm(g, name, c));
@@ -59,7 +59,7 @@ static usplit_status residual(us_graph *g, const char *prefix, int64_t c, int ga
 
 static usplit_status merge(us_graph *g, const char *prefix, int64_t c)
 {
-    char name[96];
+    char name[128];
     snprintf(name, sizeof name, "%s.layer.0", prefix);
     US_TRY(conv(g, name, c, 2 * c, 1, c));
     snprintf(name, sizeof name, "%s.layer.1.block", prefix);
@@ -68,7 +68,7 @@ static usplit_status merge(us_graph *g, const char *prefix, int64_t c)
 
 static usplit_status branch(us_graph *g, const char *prefix, int64_t c, int k)
 {
-    char name[96];
+    char name[128];
     snprintf(name, sizeof name, "%s.0", prefix);
     US_TRY(conv(g, name, c, 1, k, c));
     snprintf(name, sizeof name, "%s.2.res.block", prefix);
@@ -78,7 +78,7 @@ static usplit_status branch(us_graph *g, const char *prefix, int64_t c, int k)
 // pre_conv and gated residual block, up or down.
 static usplit_status resample(us_graph *g, const char *prefix, int64_t c)
 {
-    char name[96];
+    char name[128];
     snprintf(name, sizeof name, "%s.pre_conv", prefix);
     US_TRY(conv(g, name, c, c, 3, c));
     snprintf(name, sizeof name, "%s.res.block", prefix);
@@ -87,7 +87,7 @@ static usplit_status resample(us_graph *g, const char *prefix, int64_t c)
 
 static usplit_status top_down(us_graph *g, const us_net_config *cfg, int level)
 {
-    char name[96];
+    char name[128];
     int64_t c = cfg->filters, z = cfg->z_dims[level];
     int top = level == cfg->levels - 1;
     if (top) {
@@ -118,7 +118,7 @@ usplit_status us_lvae_params(us_graph *g)
 {
     const us_net_config *cfg = &g->config;
     int64_t c = cfg->filters;
-    char name[96];
+    char name[128];
     US_TRY(branch(g, "first_bottom_up", c, 3));
     for (int k = 0; k < cfg->lc_count; k++) {
         snprintf(name, sizeof name, "lowres_first_bottom_ups.%d", k);

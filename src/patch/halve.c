@@ -1,15 +1,15 @@
 // The pyramid of data section 3.1: a plane halved by a Gaussian blur and a linear interpolation, both
 // linear, so together one short row of weights per output pixel and axis (6 of them for even sizes).
-// Rows are combined first, into one scratch row, then that row's columns. Whole planes and streams of
-// rows share the code and give the same numbers.
+// Rows are combined first, into one scratch row, then that row's columns, in double: a level is rounded
+// once. Whole planes and streams of rows share the code and give the same numbers.
 #include "patch/patch.h"
 
 #include <math.h>
 
 enum {
-    MAX_RADIUS = 4,                     // r = n/m is at most 3 (n = 3), so sigma at most 1
+    MAX_RADIUS = 4, // r = n/m is at most 3 (n = 3), so sigma at most 1
     MAX_TAPS = 2 * MAX_RADIUS + 2,
-    LANES = 8                           // independent minima and maxima, for a vector loop
+    LANES = 8 // independent minima and maxima, for a vector loop
 };
 
 // One axis: n pixels become m.
@@ -23,14 +23,14 @@ typedef struct axis {
 typedef struct taps {
     int64_t start;
     int count;
-    float weight[MAX_TAPS];
+    double weight[MAX_TAPS];
 } taps;
 
 // Everything needed to make one row of the halved plane.
 typedef struct halver {
     axis rows, columns;
-    taps *column_taps;                  // one per output column for odd widths, else NULL
-    float *scratch;                     // one row of the full width
+    taps *column_taps; // one per output column for odd widths, else NULL
+    double *scratch;   // one row of the full width
 } halver;
 
 static void axis_init(axis *ax, int64_t n)
@@ -66,53 +66,50 @@ static taps find_taps(const axis *ax, int64_t j)
         first = mirrored[t] < first ? mirrored[t] : first;
         last = mirrored[t] > last ? mirrored[t] : last;
     }
-    double sum[MAX_TAPS] = {0.0};
+    taps result = {first, (int)(last - first + 1), {0.0}};
     for (int t = 0; t < n_positions; t++) {
         double left = t <= 2 * ax->radius ? ax->gauss[t] : 0.0;
         double right = t >= 1 ? ax->gauss[t - 1] : 0.0;
-        sum[mirrored[t] - first] += (1.0 - f) * left + f * right;
-    }
-    taps result = {first, (int)(last - first + 1), {0.0f}};
-    for (int t = 0; t < result.count; t++) {
-        result.weight[t] = (float)sum[t];
+        result.weight[mirrored[t] - first] += (1.0 - f) * left + f * right;
     }
     return result;
 }
 
-static float apply_taps(const taps *tp, const float *row)
+static float apply_taps(const taps *tp, const double *row)
 {
-    float sum = 0.0f;
+    double sum = 0.0;
     for (int t = 0; t < tp->count; t++) {
         sum += tp->weight[t] * row[tp->start + t];
     }
-    return sum;
+    return (float)sum;
 }
 
 // rows holds the taps' rows one below the other.
-static void combine_rows(const taps *tp, const float *restrict rows, int64_t w, float *restrict dst)
+static void combine_rows(const taps *tp, const float *restrict rows, int64_t w, double *restrict dst)
 {
-    const float *weight = tp->weight;
-    if (tp->count == 6) {                               // all rows but the first and last ones
+    const double *weight = tp->weight;
+    if (tp->count == 6) { // all rows but the first and last ones
         const float *restrict r0 = rows, *restrict r1 = rows + w, *restrict r2 = rows + 2 * w;
         const float *restrict r3 = rows + 3 * w, *restrict r4 = rows + 4 * w, *restrict r5 = rows + 5 * w;
-        const float w0 = weight[0], w1 = weight[1], w2 = weight[2];
-        const float w3 = weight[3], w4 = weight[4], w5 = weight[5];
+        const double w0 = weight[0], w1 = weight[1], w2 = weight[2];
+        const double w3 = weight[3], w4 = weight[4], w5 = weight[5];
         for (int64_t x = 0; x < w; x++) {
-            dst[x] = w0 * r0[x] + w1 * r1[x] + w2 * r2[x] + w3 * r3[x] + w4 * r4[x] + w5 * r5[x];
+            dst[x] = w0 * (double)r0[x] + w1 * (double)r1[x] + w2 * (double)r2[x] + w3 * (double)r3[x] +
+                     w4 * (double)r4[x] + w5 * (double)r5[x];
         }
         return;
     }
     for (int64_t x = 0; x < w; x++) {
-        dst[x] = weight[0] * rows[x];
+        dst[x] = weight[0] * (double)rows[x];
     }
     for (int t = 1; t < tp->count; t++) {
         for (int64_t x = 0; x < w; x++) {
-            dst[x] += weight[t] * rows[t * w + x];
+            dst[x] += weight[t] * (double)rows[t * w + x];
         }
     }
 }
 
-static void combine_columns(const halver *hv, const float *restrict row, float *restrict dst)
+static void combine_columns(const halver *hv, const double *restrict row, float *restrict dst)
 {
     const axis *ax = &hv->columns;
     if (hv->column_taps) {
@@ -127,12 +124,12 @@ static void combine_columns(const halver *hv, const float *restrict row, float *
     if (ax->m < 3) {
         return;
     }
-    taps inner = find_taps(ax, 1);                      // even width: the same for every inner pixel
-    const float w0 = inner.weight[0], w1 = inner.weight[1], w2 = inner.weight[2];
-    const float w3 = inner.weight[3], w4 = inner.weight[4], w5 = inner.weight[5];
+    taps inner = find_taps(ax, 1); // even width: the same for every inner pixel
+    const double w0 = inner.weight[0], w1 = inner.weight[1], w2 = inner.weight[2];
+    const double w3 = inner.weight[3], w4 = inner.weight[4], w5 = inner.weight[5];
     for (int64_t j = 1; j < ax->m - 1; j++) {
-        const float *p = row + 2 * j - 2;
-        dst[j] = w0 * p[0] + w1 * p[1] + w2 * p[2] + w3 * p[3] + w4 * p[4] + w5 * p[5];
+        const double *p = row + 2 * j - 2;
+        dst[j] = (float)(w0 * p[0] + w1 * p[1] + w2 * p[2] + w3 * p[3] + w4 * p[4] + w5 * p[5]);
     }
 }
 

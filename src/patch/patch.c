@@ -8,9 +8,9 @@
 
 // Part of a crop that lies inside an axis of the image.
 typedef struct span {
-    int64_t dst0;       // its first place in the crop
-    int64_t n;          // its length
-    int64_t src0;       // its first place in the image
+    int64_t dst0; // its first place in the crop
+    int64_t n;    // its length
+    int64_t src0; // its first place in the image
 } span;
 
 // The arithmetic of one cut: dst = (mean of the planes - mean) * scale, dst pixels `step` apart.
@@ -18,7 +18,7 @@ typedef struct cut {
     const us_plane *planes;
     int n_planes;
     float mean, scale;
-    float outside;      // normalised value of constant padding
+    float outside; // normalised value of constant padding
     int reflect;
     int64_t size, step;
 } cut;
@@ -94,7 +94,7 @@ static void pad_row(const cut *c, span columns, float *dst)
     int64_t end = columns.dst0 + columns.n;
     for (int64_t i = 0; i < c->size; i++) {
         if (i == columns.dst0) {
-            i = end;                            // skip the inside part
+            i = end; // skip the inside part
             if (i >= c->size) {
                 break;
             }
@@ -129,12 +129,18 @@ void us_patch_cut_mean(const us_plane *planes, int n_planes, int64_t y0, int64_t
                        int32_t padding, float value, float mean, float inverse_deviation, float *dst,
                        int64_t step)
 {
-    cut c = {planes, n_planes, mean, inverse_deviation, (value - mean) * inverse_deviation,
-             padding == USPLIT_PADDING_REFLECT, size, step};
+    cut c = {planes,
+             n_planes,
+             mean,
+             inverse_deviation,
+             (value - mean) * inverse_deviation,
+             padding == USPLIT_PADDING_REFLECT,
+             size,
+             step};
     span rows = find_span(y0, size, planes[0].height, c.reflect);
     span columns = find_span(x0, size, planes[0].width, c.reflect);
     if (columns.n == 0) {
-        rows.n = 0;                             // constant padding, nothing inside
+        rows.n = 0; // constant padding, nothing inside
     }
     for (int64_t i = 0; i < rows.n; i++) {
         float *row = dst + (rows.dst0 + i) * size * step;

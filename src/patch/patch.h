@@ -7,7 +7,7 @@
 #include "base/status.h"
 
 typedef struct us_plane {
-    const float *data;       // row-major, `width` floats a row
+    const float *data; // row-major, `width` floats a row
     int64_t height, width;
 } us_plane;
 

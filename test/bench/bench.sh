@@ -2,7 +2,7 @@
 # bench.sh FOLDER [PYTHON]: FOLDER holds the programs `bench` and `floor`. For every variant: seconds per
 # patch of a training step, of predicting a whole patch, and of predicting its inner 16 of 64; peak memory;
 # multiply-adds done; share of the convolution peak that floor measures. Where PYTHON can import torch,
-# the same networks in PyTorch run in the same session (test/bench/peer_torch.py), in several settings of
+# the same networks in PyTorch run beside them (test/bench/peer_torch.py), in several settings of
 # which the fastest counts for time and the smallest for memory. A slow build of PyTorch is named and not
 # compared. Every measurement is its own process; all of them stay in FOLDER/results.jsonl.
 #

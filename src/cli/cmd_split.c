@@ -1,0 +1,429 @@
+// usplit split: TIFF pages in, one ImageJ hyperstack per file out. Rows stream from the input through the
+// tiler into the output, so memory does not grow with the height of the image.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/args.h"
+#include "cli/cli.h"
+#include "cli/files.h"
+#include "cli/picture.h"
+#include "cli/progress.h"
+#include "cli/score.h"
+#include "cli/setup.h"
+#include "cli/text.h"
+#include "cli/tiff.h"
+
+static const arg_usage usage = {
+    "split", "model.h5 image.tif [...] -o out.tif|folder [options]",
+    "Splits every page of the images into the model's channels. The images hold averaged channels, as\n"
+    "in training; use --sum when they hold the sum. One image goes to one file, several to a folder as\n"
+    "NAME_split.tif. The result opens in ImageJ as a composite hyperstack, with the input's pixel size.",
+    "usplit split model.h5 mixed.tif -o split.tif --preview split.png",
+};
+
+typedef struct split_args {
+    machine_args machine;
+    tiler_args tiler;
+    const char *out, *preview, *frames;
+    int type, sum, overwrite, json, quiet;
+    int64_t first, end;         // frames to split
+} split_args;
+
+typedef struct split_job {      // one image on its way through
+    tiff_file *src;
+    tiff_facts facts;
+    tiff_writer *writer;
+    int64_t height, width, page, place;
+    int n_channels;
+    float scale;                // input is multiplied by it: 1, or 1/K for sums
+    float *preview_input, *preview_output;      // of the first page, when a preview is wanted
+} split_job;
+
+typedef struct split_total {    // of all pages of all images
+    int64_t frames, tiles, passes, peak, clipped, saturated, pixels;
+    double seconds, clip_value;
+    usplit_tiler_result last;
+    usplit_tiler_cost cost;     // of the largest page
+} split_total;
+
+static int parse(split_args *a, arg_list *rest, int argc, char **argv)
+{
+    memset(a, 0, sizeof *a);
+    a->tiler = tiler_args_none;
+    a->end = INT64_MAX;
+    const arg_spec specs[] = {
+        {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
+        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif file, or a folder"},
+        {"--type", NULL, ARG_CHOICE, &a->type, 0, 0, "f32|u16|u8", "of the pixels written (f32)"},
+        {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png", "picture of the first page"},
+        {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
+        {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "what was done as JSON on standard output"},
+        {"--quiet", "-q", ARG_FLAG, &a->quiet, 0, 0, NULL, "no progress, no report"},
+        {"Input", NULL, 0, NULL, 0, 0, NULL, NULL},
+        {"--sum", NULL, ARG_FLAG, &a->sum, 0, 0, NULL,
+         "the input is the sum of the channels, not their mean"},
+        {"--frames", NULL, ARG_TEXT, &a->frames, 0, 0, "A:B", "pages A to B - 1 only, counted from 0"},
+        {"Prediction", NULL, 0, NULL, 0, 0, NULL, NULL},
+        TILER_SPECS(a->tiler),
+        {"Machine", NULL, 0, NULL, 0, 0, NULL, NULL},
+        MACHINE_SPECS(a->machine),
+        {NULL, NULL, 0, NULL, 0, 0, NULL, NULL},
+    };
+    int rc = args_parse(&usage, specs, argc, argv, rest);
+    if (rc != 0) {
+        return rc;
+    }
+    if (rest->n < 2) {
+        return cli_error(CLI_USAGE,
+                         "a model and at least one image are needed: model.h5 image.tif -o out.tif");
+    }
+    if (a->out == NULL) {
+        return cli_error(CLI_USAGE, "where to? -o out.tif or -o folder is missing");
+    }
+    return a->frames != NULL ? args_range("--frames", a->frames, &a->first, &a->end) : CLI_OK;
+}
+
+static int32_t read_rows(int64_t row, int64_t n_rows, float *dst, void *user)
+{
+    split_job *job = user;
+    int rc = tiff_read_rows(job->src, job->page, row, n_rows, dst);
+    for (int64_t i = 0; rc == 0 && job->scale < 1 && i < n_rows * job->width; i++) {
+        dst[i] *= job->scale;
+    }
+    if (rc == 0 && job->preview_input != NULL && job->place == 0) {
+        memcpy(job->preview_input + row * job->width, dst, sizeof *dst * (size_t)(n_rows * job->width));
+    }
+    return rc;
+}
+
+static int32_t write_rows(int64_t row, int64_t n_rows, const float *src, void *user)
+{
+    split_job *job = user;
+    if (job->preview_output != NULL && job->place == 0) {
+        for (int c = 0; c < job->n_channels; c++) {
+            memcpy(job->preview_output + (c * job->height + row) * job->width, src + c * n_rows * job->width,
+                   sizeof *src * (size_t)(n_rows * job->width));
+        }
+    }
+    return tiff_write_rows(job->writer, job->place, row, n_rows, src);
+}
+
+static void add_result(split_total *total, const usplit_tiler_result *r, int64_t pixels)
+{
+    total->frames++;
+    total->tiles += r->tiles;
+    total->passes += r->passes;
+    total->peak = r->peak_bytes > total->peak ? r->peak_bytes : total->peak;
+    total->clipped += r->clipped_pixels;
+    total->pixels += pixels;
+    total->seconds += r->seconds;
+    total->last = *r;
+}
+
+static int write_preview(const split_job *job, const usplit_model_facts *model, const char *path)
+{
+    enum { MAX_COLUMNS = 1 + USPLIT_MAX_CHANNELS };
+    int rc = CLI_OK;
+    picture_cell cells[MAX_COLUMNS];
+    char headings[MAX_COLUMNS][48];
+    char name[USPLIT_NAME_BYTES];
+    int64_t height = job->height, width = job->width, n = height * width;
+    memset(cells, 0, sizeof cells);
+    for (int k = 0; k <= job->n_channels; k++) {
+        cells[k].pixels = k == 0 ? job->preview_input : job->preview_output + (k - 1) * n;
+        cells[k].map = k == 0 ? PICTURE_MAP_GREY : PICTURE_MAP_COLOUR + k - 1;
+        CLI_TRY(picture_range(cells[k].pixels, n, 0.005, 0.995, &cells[k].low, &cells[k].high));
+        snprintf(headings[k], sizeof headings[k], "%.47s",
+                 k == 0 ? "input" : setup_channel_name(model, k - 1, name, sizeof name));
+        snprintf(cells[k].caption, sizeof cells[k].caption, "%.4g to %.4g", cells[k].low, cells[k].high);
+    }
+    double pixel_size = job->facts.pixel_width > 0 ? job->facts.pixel_width : model->pixel_size;
+    picture_panel panel = {.n_rows = 1,
+                           .n_columns = 1 + job->n_channels,
+                           .headings = headings,
+                           .heights = &height,
+                           .widths = &width,
+                           .cells = cells,
+                           .pixel_size = pixel_size,
+                           .footer = "contrast: 0.5 to 99.5 percent of the pixels of each image"};
+    rc = picture_write_panel(path, &panel);
+done:
+    return rc;
+}
+
+// All pages of one output stack have one size.
+static int check_pages(split_job *job, const char *name, int64_t first, int64_t end)
+{
+    int rc;
+    CLI_TRY(tiff_page_size(job->src, first, &job->height, &job->width));
+    for (int64_t page = first + 1; page < end; page++) {
+        int64_t height, width;
+        CLI_TRY(tiff_page_size(job->src, page, &height, &width));
+        if (height != job->height || width != job->width) {
+            return cli_error(CLI_FAILED,
+                             "%s: page %lld is %lld x %lld, page %lld is %lld x %lld; use --frames to "
+                             "split them apart",
+                             name, (long long)first + 1, (long long)job->width, (long long)job->height,
+                             (long long)page + 1, (long long)width, (long long)height);
+        }
+    }
+done:
+    return rc;
+}
+
+static int open_output(split_job *job, const split_args *a, const usplit_model_facts *model, const char *path,
+                       int64_t n_pages)
+{
+    static const int32_t types[] = {USPLIT_TYPE_F32, USPLIT_TYPE_U16, USPLIT_TYPE_U8};
+    int whole = n_pages == job->facts.pages;
+    tiff_layout layout = {
+        .height = job->height, .width = job->width, .channels = model->channels, .type = types[a->type],
+        .slices = whole ? job->facts.slices : 1, .frames = whole ? job->facts.frames : n_pages,
+        .pixel_width = job->facts.pixel_width, .pixel_height = job->facts.pixel_height,
+        .spacing = whole ? job->facts.spacing : 0, .interval = job->facts.interval,
+    };
+    char names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
+    for (int c = 0; c < model->channels; c++) {
+        layout.names[c] = setup_channel_name(model, c, names[c], sizeof names[c]);
+    }
+    int32_t v = usplit_version();
+    char *info = cli_format("Split by usplit %d.%d.%d (%s %s); grey levels of the training channels.\n",
+                            v / 10000, v / 100 % 100, v % 100, setup_family_name(model->family),
+                            setup_variant_name(model->variant));
+    layout.info = info;
+    int rc = tiff_create(&job->writer, path, &layout);
+    free(info);
+    return rc;
+}
+
+static void cancel(void *tiler)
+{
+    usplit_tiler_cancel(tiler);
+}
+
+static int split_pages(split_job *job, usplit_tiler *tiler, int64_t first, int64_t end, progress *p,
+                       split_total *total)
+{
+    int rc = CLI_OK;
+    char what[64];
+    usplit_tiler_cost cost = {.struct_size = sizeof cost};
+    CLI_LIB(usplit_tiler_plan(tiler, job->height, job->width, &cost));
+    if (cost.host_bytes > total->cost.host_bytes) {
+        total->cost = cost;
+    }
+    for (job->page = first; job->page < end; job->page++) {
+        usplit_tiler_stream stream = {.struct_size = sizeof stream,
+                                      .height = job->height,
+                                      .width = job->width,
+                                      .read = read_rows,
+                                      .write = write_rows,
+                                      .user = job};
+        usplit_tiler_result result = {.struct_size = sizeof result};
+        job->place = job->page - first;
+        snprintf(what, sizeof what, "page %lld/%lld", (long long)job->place + 1, (long long)(end - first));
+        p->what = what;
+        CLI_LIB(usplit_tiler_run_stream(tiler, &stream, &result, progress_tiles, p));
+        add_result(total, &result, job->height * job->width);
+    }
+done:
+    p->what = NULL;
+    return rc;
+}
+
+static int split_image(const split_args *a, const usplit_model_facts *facts, usplit_tiler *tiler,
+                       const char *name, const char *path, int preview, split_total *total)
+{
+    int rc;
+    split_job job = {.n_channels = facts->channels, .scale = a->sum ? 1.0f / (float)facts->channels : 1.0f};
+    int64_t saturated = 0;
+    progress p;
+    progress_start(&p, a->quiet);
+    CLI_TRY(tiff_open(&job.src, name));
+    tiff_info(job.src, &job.facts);
+    int64_t end = a->end < job.facts.pages ? a->end : job.facts.pages;
+    if (a->first >= end) {
+        rc = cli_error(CLI_FAILED, "%s: has %lld pages, none of them in --frames %s", name,
+                       (long long)job.facts.pages, a->frames);
+        goto done;
+    }
+    CLI_TRY(check_pages(&job, name, a->first, end));
+    if (preview) {
+        job.preview_input = cli_alloc((size_t)(job.height * job.width), sizeof(float));
+        job.preview_output =
+            cli_alloc((size_t)(job.height * job.width), sizeof(float) * (size_t)facts->channels);
+        if (job.preview_input == NULL || job.preview_output == NULL) {
+            rc = CLI_FAILED;
+            goto done;
+        }
+    }
+    CLI_TRY(open_output(&job, a, facts, path, end - a->first));
+    CLI_TRY(split_pages(&job, tiler, a->first, end, &p, total));
+    CLI_TRY(tiff_commit(job.writer, &saturated));
+    total->saturated += saturated;
+    if (preview) {
+        CLI_TRY(write_preview(&job, facts, a->preview));
+    }
+done:
+    progress_free(&p);
+    tiff_writer_free(job.writer);
+    tiff_close(job.src);
+    free(job.preview_input);
+    free(job.preview_output);
+    return rc;
+}
+
+static void print_report(const split_total *t, const usplit_model_facts *m, const char *out)
+{
+    char name[USPLIT_NAME_BYTES];
+    const usplit_tiler_result *r = &t->last;
+    fprintf(stderr, "split     %lld page%s in %s: %lld tiles, %lld passes on %s\n", (long long)t->frames,
+            t->frames == 1 ? "" : "s", text_duration(t->seconds).text, (long long)t->tiles,
+            (long long)t->passes, r->device);
+    fprintf(stderr, "tiles     %d pixels wide, the inner %d kept; batch %d, %d worker%s; %s\n", t->cost.patch,
+            t->cost.inner, t->cost.batch, t->cost.workers, t->cost.workers == 1 ? "" : "s",
+            m->family == USPLIT_FAMILY_HAE ? "no sampling (HAE)" : r->latent == USPLIT_LATENT_MEAN ?
+            "mean of the latents" : r->samples == 1 ? "one posterior sample" : "mean of posterior samples");
+    fprintf(stderr, "memory    %s planned, %s used\n", text_bytes((double)t->cost.host_bytes).text,
+            text_bytes((double)t->peak).text);
+    for (int c = 0; c < m->channels; c++) {
+        fprintf(stderr, "%s%s = %.5g x output %+.5g", c == 0 ? "grey      " : "; ",
+                setup_channel_name(m, c, name, sizeof name), r->gain[c], r->offset[c]);
+    }
+    fputc('\n', stderr);
+    if (t->clipped > 0) {
+        fprintf(stderr,
+                "clipped   %lld input pixels (%.3g %%) were brighter than %.5g, the training's limit\n",
+                (long long)t->clipped, 100 * (double)t->clipped / (double)t->pixels, r->clip_value);
+    }
+    if (t->saturated > 0) {
+        fprintf(stderr, "saturated %lld output pixels (%.3g %%) did not fit the type; f32 loses nothing\n",
+                (long long)t->saturated, 100 * (double)t->saturated / ((double)t->pixels * m->channels));
+    }
+    fprintf(stderr, "written   %s\n", out);
+}
+
+static void print_json(const split_total *t, const usplit_model_facts *m, char *const *paths, int n)
+{
+    const usplit_tiler_result *r = &t->last;
+    char name[USPLIT_NAME_BYTES];
+    json j;
+    json_start(&j, stdout);
+    json_begin(&j, NULL, '{');
+    json_begin(&j, "files", '[');
+    for (int i = 0; i < n; i++) {
+        json_text(&j, NULL, paths[i]);
+    }
+    json_end(&j, ']');
+    json_text(&j, "device", r->device);
+    json_int(&j, "pages", t->frames);
+    json_int(&j, "tiles", t->tiles);
+    json_int(&j, "passes", t->passes);
+    json_int(&j, "samples", r->samples);
+    json_text(&j, "latent", r->latent == USPLIT_LATENT_MEAN ? "mean" : "sample");
+    json_int(&j, "patch", t->cost.patch);
+    json_int(&j, "inner", t->cost.inner);
+    json_int(&j, "planned_bytes", t->cost.host_bytes);
+    json_int(&j, "peak_bytes", t->peak);
+    json_real(&j, "clip_value", r->clip_value);
+    json_int(&j, "clipped_pixels", t->clipped);
+    json_int(&j, "saturated_pixels", t->saturated);
+    json_real(&j, "seconds", t->seconds);
+    json_begin(&j, "channels", '[');
+    for (int c = 0; c < m->channels; c++) {
+        json_begin(&j, NULL, '{');
+        json_text(&j, "name", setup_channel_name(m, c, name, sizeof name));
+        json_real(&j, "gain", r->gain[c]);
+        json_real(&j, "offset", r->offset[c]);
+        json_end(&j, '}');
+    }
+    json_end(&j, ']');
+    json_end(&j, '}');
+}
+
+// Images (folders opened) and where each goes; refuses what exists before any work is done.
+static int plan_outputs(const split_args *a, const arg_list *rest, files_list *images, files_list *outputs)
+{
+    int rc = CLI_OK;
+    for (int i = 1; i < rest->n; i++) {
+        const char *item = rest->items[i];
+        CLI_TRY(files_is_folder(item) ? files_list_folder(images, item)
+                                      : files_list_add(images, cli_format("%s", item)));
+    }
+    int to_file = files_ends_with(a->out, ".tif") || files_ends_with(a->out, ".tiff");
+    if (to_file && images->n > 1) {
+        return cli_error(CLI_USAGE, "%zu images do not fit into one file; name a folder with -o", images->n);
+    }
+    for (size_t i = 0; i < images->n; i++) {
+        char *stem = files_stem(images->paths[i]);
+        char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.tif", a->out, stem);
+        free(stem);
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(outputs->paths[k], path) == 0) {
+                rc = cli_error(CLI_USAGE, "%s and %s would both become %s", images->paths[k],
+                               images->paths[i], path);
+                free(path);
+                goto done;
+            }
+        }
+        CLI_TRY(files_list_add(outputs, path));
+        if (files_exists(path) && !a->overwrite) {
+            return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
+        }
+    }
+    if (a->preview != NULL && files_exists(a->preview) && !a->overwrite) {
+        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->preview);
+    }
+    if (!to_file) {
+        CLI_TRY(files_make_folder(a->out));
+    }
+done:
+    return rc;
+}
+
+int cmd_split(int argc, char **argv)
+{
+    split_args a;
+    arg_list rest;
+    split_total total = {0};
+    files_list images = {0}, outputs = {0};
+    usplit_context *context = NULL;
+    usplit_model *model = NULL;
+    usplit_tiler *tiler = NULL;
+    usplit_model_facts facts;
+    usplit_tiler_options options;
+    int rc = parse(&a, &rest, argc, argv);
+    if (rc != 0) {
+        return rc == ARGS_HELP ? CLI_OK : rc;
+    }
+    cli_advise_memory("a smaller --batch, fewer --threads, or a larger --memory");
+    CLI_TRY(plan_outputs(&a, &rest, &images, &outputs));
+    CLI_TRY(setup_context(&context, &a.machine));
+    CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
+    CLI_TRY(score_tiler_options(&options, &a.tiler));
+    CLI_LIB(usplit_tiler_create(&tiler, model, &options));
+    if (!a.quiet) {
+        setup_print_context(stderr, context);
+        setup_print_model(stderr, &facts);
+    }
+    cli_on_signal(cancel, tiler);
+    for (size_t i = 0; i < images.n; i++) {
+        int preview = i == 0 && a.preview != NULL;
+        CLI_TRY(split_image(&a, &facts, tiler, images.paths[i], outputs.paths[i], preview, &total));
+    }
+    if (!a.quiet) {
+        print_report(&total, &facts, images.n == 1 ? outputs.paths[0] : a.out);
+    }
+    if (a.json) {
+        print_json(&total, &facts, outputs.paths, (int)outputs.n);
+    }
+done:
+    cli_on_signal(NULL, NULL);
+    usplit_tiler_free(tiler);
+    usplit_model_free(model);
+    usplit_context_free(context);
+    files_list_free(&images);
+    files_list_free(&outputs);
+    return rc;
+}

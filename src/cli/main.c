@@ -1,0 +1,88 @@
+// The usplit program: finds the command, runs it, prints the one error line. Exit status: 0 done, 1 failed,
+// 2 wrong usage, 130 stopped by Ctrl-C.
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+typedef struct command {
+    const char *name, *what;
+    int (*run)(int argc, char **argv);
+} command;
+
+static const command commands[] = {
+    {"demo", "see it work: synthetic images, training, a picture of the result", cmd_demo},
+    {"train", "learn to split from images of two or more channels", cmd_train},
+    {"split", "split images into their channels", cmd_split},
+    {"eval", "measure a model on images whose channels are known", cmd_eval},
+    {"info", "what a model is, what it costs, and whether it works here", cmd_info},
+    {"synth", "write synthetic images to try things on", cmd_synth},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const command *find(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+static void print_help(FILE *file)
+{
+    fputs("usplit - splits fluorescence images into the structures superimposed in them\n\n", file);
+    for (int i = 0; i < N_COMMANDS; i++) {
+        fprintf(file, "  usplit %-7s %s\n", commands[i].name, commands[i].what);
+    }
+    fputs("\n  usplit help COMMAND   its options\n  usplit --version\n\n"
+          "Start with:  usplit demo -o demo\n", file);
+}
+
+static int run(const command *c, int argc, char **argv)
+{
+    int rc = c->run(argc, argv);
+    if (rc == CLI_OK && (fflush(stdout) != 0 || ferror(stdout))) {
+        rc = cli_error(CLI_FAILED, "cannot write to standard output");
+    }
+    if (rc != CLI_OK && cli_error_line()[0] != '\0') {
+        fprintf(stderr, "usplit: %s: %s\n", c->name, cli_error_line());
+    }
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_DFL);
+    if (argc < 2) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
+        int32_t v = usplit_version();
+        printf("usplit %d.%d.%d\n", v / 10000, v / 100 % 100, v % 100);
+        return CLI_OK;
+    }
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        const command *about = argc > 2 ? find(argv[2]) : NULL;
+        if (argc > 2 && about == NULL) {
+            fprintf(stderr, "usplit: no command '%s'; see usplit help\n", argv[2]);
+            return CLI_USAGE;
+        }
+        if (about != NULL) {
+            char help[] = "--help", *arguments[] = {help, NULL};
+            return run(about, 1, arguments);
+        }
+        print_help(stdout);
+        return CLI_OK;
+    }
+    const command *c = find(name);
+    if (c == NULL) {
+        fprintf(stderr, "usplit: no command '%s'; see usplit help\n", name);
+        return CLI_USAGE;
+    }
+    return run(c, argc - 2, argv + 2);
+}

@@ -1,0 +1,232 @@
+// Scores of a model on frames with known channels, and the table of them.
+#include "cli/score.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/score_frame.h"
+#include "cli/setup.h"
+
+const tiler_args tiler_args_none = {0, -1, -1, -1, -1, -1, -1};
+
+int score_tiler_options(usplit_tiler_options *options, const tiler_args *args)
+{
+    int rc;
+    CLI_LIB(usplit_tiler_options_init(options, sizeof *options));
+    options->tiling = args->outer ? USPLIT_TILING_OUTER : USPLIT_TILING_INNER;
+    options->pad = args->pad >= 0 ? (int32_t)args->pad : options->pad;
+    options->samples = args->samples >= 0 ? (int32_t)args->samples : options->samples;
+    options->latent = args->latent >= 0 ? args->latent : options->latent;
+    options->batch = args->batch >= 0 ? (int32_t)args->batch : options->batch;
+    options->seed = args->seed >= 0 ? (uint64_t)args->seed : options->seed;
+    options->memory_budget = args->memory >= 0 ? args->memory : options->memory_budget;
+done:
+    return rc;
+}
+
+// Both planes in the channel's normalised units. Scaling both leaves RI-PSNR and PSNR as they are; SSIM needs
+// it.
+static int compare(const float *target, const float *prediction, const score_frame *f, double mean,
+                   double deviation, float *scratch, score_values *values)
+{
+    int rc;
+    usplit_image a, b;
+    usplit_image_quality q = {.struct_size = sizeof q};
+    for (int64_t i = 0; i < f->n; i++) {
+        scratch[i] = (float)(((double)target[i] - mean) / deviation);
+        scratch[f->n + i] = (float)(((double)prediction[i] - mean) / deviation);
+    }
+    CLI_LIB(usplit_image_init(&a, sizeof a, scratch, USPLIT_TYPE_F32, 1, f->height, f->width, 1));
+    CLI_LIB(usplit_image_init(&b, sizeof b, scratch + f->n, USPLIT_TYPE_F32, 1, f->height, f->width, 1));
+    CLI_LIB(usplit_image_compare(&a, &b, &q));
+    values->ri_psnr = q.ri_psnr;
+    values->psnr = q.psnr;
+    values->ssim = q.ssim;
+done:
+    return rc;
+}
+
+static int score_one(score *s, const score_frame *f, int64_t index)
+{
+    int rc = CLI_OK;
+    float *scratch = cli_alloc((size_t)f->n, 2 * sizeof *scratch);
+    if (scratch == NULL) {
+        return CLI_FAILED;
+    }
+    for (int c = 0; c < f->channels; c++) {
+        const float *target = f->targets + c * f->n;
+        double mean = s->model.target_mean[c], deviation = s->model.target_deviation[c];
+        score_values *place = &s->prediction[index * f->channels + c];
+        CLI_TRY(compare(target, f->predictions + c * f->n, f, mean, deviation, scratch, place));
+        place = &s->input[index * f->channels + c];
+        CLI_TRY(compare(target, f->input, f, mean, deviation, scratch, place));
+    }
+done:
+    free(scratch);
+    return rc;
+}
+
+double score_mean(const score_values *values, int64_t n, int64_t stride, size_t offset)
+{
+    double sum = 0;
+    int64_t known = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double v = *(const double *)((const char *)&values[i * stride] + offset);
+        if (isfinite(v)) {
+            sum += v;
+            known++;
+        }
+    }
+    return known > 0 ? sum / (double)known : NAN;
+}
+
+static void average(score_values *mean, const score_values *values, int64_t n, int64_t stride)
+{
+    mean->ri_psnr = score_mean(values, n, stride, offsetof(score_values, ri_psnr));
+    mean->psnr = score_mean(values, n, stride, offsetof(score_values, psnr));
+    mean->ssim = score_mean(values, n, stride, offsetof(score_values, ssim));
+}
+
+static void cancel(void *tiler)
+{
+    usplit_tiler_cancel(tiler);
+}
+
+int score_frames(score *s, const usplit_model *model, const usplit_dataset_reader *reader,
+                 const score_options *options)
+{
+    int rc;
+    usplit_tiler *tiler = NULL;
+    score_frame f = {0};
+    progress p;
+    char what[64];
+    progress_start(&p, options->quiet);
+    p.what = what;
+    memset(s, 0, sizeof *s);
+    s->model.struct_size = sizeof s->model;
+    CLI_LIB(usplit_model_info(model, &s->model));
+    if (reader->n_channels != s->model.channels) {
+        return cli_error(CLI_USAGE, "%lld channels given, the model splits into %d",
+                         (long long)reader->n_channels, s->model.channels);
+    }
+    s->n_frames = reader->n_frames;
+    s->prediction = cli_alloc((size_t)(s->n_frames * s->model.channels), sizeof *s->prediction);
+    s->input = cli_alloc((size_t)(s->n_frames * s->model.channels), sizeof *s->input);
+    if (s->prediction == NULL || s->input == NULL) {
+        return CLI_FAILED;
+    }
+    CLI_LIB(usplit_tiler_create(&tiler, model, &options->tiler));
+    cli_on_signal(cancel, tiler);
+    for (int64_t i = 0; i < s->n_frames; i++) {
+        snprintf(what, sizeof what, "frame %lld/%lld", (long long)i + 1, (long long)s->n_frames);
+        CLI_TRY(score_frame_read(&f, &s->model, reader, i));
+        CLI_TRY(score_frame_predict(&f, tiler, &p, &s->seconds));
+        CLI_TRY(score_one(s, &f, i));
+        if (options->take != NULL) {
+            CLI_TRY(options->take(i, f.height, f.width, f.predictions, options->user));
+        }
+        score_frame_free(&f);
+    }
+    for (int c = 0; c < s->model.channels; c++) {
+        average(&s->mean_prediction[c], s->prediction + c, s->n_frames, s->model.channels);
+        average(&s->mean_input[c], s->input + c, s->n_frames, s->model.channels);
+        setup_channel_name(&s->model, c, s->names[c], sizeof s->names[c]);
+        if (options->names[c] != NULL) {
+            snprintf(s->names[c], sizeof s->names[c], "%s", options->names[c]);
+        }
+    }
+done:
+    cli_on_signal(NULL, NULL);
+    progress_free(&p);
+    score_frame_free(&f);
+    usplit_tiler_free(tiler);
+    return rc;
+}
+
+// ---- The table
+// ---------------------------------------------------------------------------------------------
+
+static void print_cells(FILE *file, double prediction, double input, int decimals)
+{
+    double pair[3] = {prediction, input, prediction - input};
+    for (int k = 0; k < 3; k++) {
+        if (isnan(pair[k])) {
+            fprintf(file, " %7s", "-");
+        } else {
+            fprintf(file, k == 2 ? " %+7.*f" : " %7.*f", decimals, pair[k]);
+        }
+    }
+    fputs("  ", file);
+}
+
+static void print_row(FILE *file, int room, const char *name, const score_values *p, const score_values *i)
+{
+    fprintf(file, "%-*s", room, name);
+    print_cells(file, p->ri_psnr, i->ri_psnr, 2);
+    print_cells(file, p->psnr, i->psnr, 2);
+    print_cells(file, p->ssim, i->ssim, 3);
+    fputc('\n', file);
+}
+
+void score_print(const score *s, FILE *file)
+{
+    int room = 10, channels = s->model.channels;
+    score_values p, i;
+    for (int c = 0; c < channels; c++) {
+        room = (int)strlen(s->names[c]) > room ? (int)strlen(s->names[c]) : room;
+    }
+    fprintf(file, "%-*s%-26s%-26s%s\n", room, "", "    RI-PSNR, dB", "    PSNR, dB", "    SSIM");
+    fprintf(file, "%-*s", room, "");
+    for (int k = 0; k < 3; k++) {
+        fprintf(file, " %7s %7s %7s  ", "split", "input", "gain");
+    }
+    fputc('\n', file);
+    for (int c = 0; c < channels; c++) {
+        print_row(file, room, s->names[c], &s->mean_prediction[c], &s->mean_input[c]);
+    }
+    average(&p, s->mean_prediction, channels, 1);
+    average(&i, s->mean_input, channels, 1);
+    print_row(file, room, "mean", &p, &i);
+    fprintf(file,
+            "%lld frame%s. \"input\": the mixed image itself taken as the channel. RI-PSNR: after the best "
+            "affine fit.\n",
+            (long long)s->n_frames, s->n_frames == 1 ? "" : "s");
+}
+
+static void json_values(json *j, const char *key, const score_values *v)
+{
+    json_begin(j, key, '{');
+    json_real(j, "ri_psnr", v->ri_psnr);
+    json_real(j, "psnr", v->psnr);
+    json_real(j, "ssim", v->ssim);
+    json_end(j, '}');
+}
+
+void score_json(const score *s, json *j)
+{
+    json_int(j, "frames", s->n_frames);
+    json_real(j, "seconds", s->seconds);
+    json_begin(j, "channels", '[');
+    for (int c = 0; c < s->model.channels; c++) {
+        json_begin(j, NULL, '{');
+        json_text(j, "name", s->names[c]);
+        json_values(j, "split", &s->mean_prediction[c]);
+        json_values(j, "input", &s->mean_input[c]);
+        json_begin(j, "frames", '[');
+        for (int64_t i = 0; i < s->n_frames; i++) {
+            json_values(j, NULL, &s->prediction[i * s->model.channels + c]);
+        }
+        json_end(j, ']');
+        json_end(j, '}');
+    }
+    json_end(j, ']');
+}
+
+void score_free(score *s)
+{
+    free(s->prediction);
+    free(s->input);
+    s->prediction = s->input = NULL;
+}

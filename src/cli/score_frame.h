@@ -1,0 +1,27 @@
+// Inside the scoring: one frame with its true channels, the input made of them and the prediction.
+#ifndef CLI_SCORE_FRAME_H
+#define CLI_SCORE_FRAME_H
+
+#include <stdint.h>
+
+#include "cli/progress.h"
+#include "cli/score.h"
+
+// Planes of height x width, channel-major, grey levels.
+typedef struct score_frame {
+    int64_t height, width, n;   // n: pixels of a plane
+    int channels;
+    float *targets, *predictions, *input, *rest;    // rest: input - mean of predictions
+} score_frame;
+
+// Reads the channels, clips them where the model's training did, and mixes the input: their mean.
+int score_frame_read(score_frame *f, const usplit_model_facts *model, const usplit_dataset_reader *reader,
+                     int64_t index);
+// Splits the input. Adds the time it took to *seconds.
+int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, double *seconds);
+void score_frame_free(score_frame *f);
+
+// Mean over n values, stride apart, of the double at `offset`; those not finite are left out; NaN: none.
+double score_mean(const score_values *values, int64_t n, int64_t stride, size_t offset);
+
+#endif

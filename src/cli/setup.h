@@ -1,0 +1,65 @@
+// Options that several commands share: the machine to run on and the network to build. Each comes with the
+// rows of its option table.
+#ifndef CLI_SETUP_H
+#define CLI_SETUP_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include <usplit.h>
+
+#include "cli/args.h"
+
+typedef struct machine_args {
+    const char *device;         // NULL: auto
+    int64_t threads;            // 0: all
+} machine_args;
+
+#define MACHINE_SPECS(m)                                                                          \
+    {"--device", NULL, ARG_TEXT, &(m).device, 0, 0, "NAME", "auto, cpu, cuda or cuda:0 (auto)"},    \
+    {"--threads", NULL, ARG_INT, &(m).threads, 0, 4096, "N", "CPU threads; 0: one per core (0)"}
+
+// Creates the context; warnings of the library go to stderr.
+int setup_context(usplit_context **out, const machine_args *args);
+void setup_print_context(FILE *file, const usplit_context *context);
+
+typedef struct network_args {   // -1 or NAN: not given
+    int family, variant;
+    int64_t levels, lc, filters, patch, seed;
+    const char *z;
+    double dropout;
+} network_args;
+
+extern const network_args network_args_none;
+
+#define NETWORK_SPECS(n)                                                                       \
+    {"--family", NULL, ARG_CHOICE, &(n).family, 0, 0, "hvae|hae",                              \
+     "variational or plain autoencoder (hvae)"},                                               \
+    {"--variant", NULL, ARG_CHOICE, &(n).variant, 0, 0, "vanilla|lean|regular|deep",           \
+     "how lateral context enters (lean)"},                                                     \
+    {"--levels", NULL, ARG_INT, &(n).levels, 1, USPLIT_MAX_LEVELS, "N",                        \
+     "levels of the hierarchy (4; deep 8)"},                                                   \
+    {"--lc", NULL, ARG_INT, &(n).lc, 0, USPLIT_MAX_LEVELS, "N", "lateral-context inputs (4)"}, \
+    {"--filters", NULL, ARG_INT, &(n).filters, 1, 4096, "N", "feature channels (64)"},         \
+    {"--z", NULL, ARG_TEXT, &(n).z, 0, 0, "N[,N...]",                                          \
+     "latent channels, one for all or one per level (128)"},                                   \
+    {"--patch", NULL, ARG_INT, &(n).patch, 1, 65536, "N",                                      \
+     "side of a training patch, pixels (64)"},                                                 \
+    {"--dropout", NULL, ARG_REAL, &(n).dropout, 0, 0.99, "P",                                  \
+     "dropout probability; 0: none (0.1)"}
+
+int setup_network(usplit_model_options *options, const network_args *args, int n_channels);
+// A network taken from a file must be what the options ask for, where they ask.
+int setup_check_network(const usplit_model_facts *facts, const network_args *args);
+
+const char *setup_family_name(int32_t family);      // "HVAE"
+const char *setup_variant_name(int32_t variant);    // "Lean-LC"
+// The channel's name, or "channel 2"; text is returned.
+const char *setup_channel_name(const usplit_model_facts *facts, int channel, char *text, size_t size);
+// Loads a model and its facts.
+int setup_load(usplit_model **out, usplit_model_facts *facts, usplit_context *context, const char *file);
+
+void setup_print_dataset(FILE *file, const usplit_dataset_facts *facts, double clip_quantile);
+void setup_print_model(FILE *file, const usplit_model_facts *facts);
+
+#endif

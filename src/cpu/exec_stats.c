@@ -1,0 +1,246 @@
+// The steps that see all samples: batch statistics, losses, sums of gradients; and the optimiser. Sums over
+// samples are added in the order of the samples, so that the number of threads never changes a bit.
+#include <math.h>
+#include <string.h>
+
+#include "cpu/exec.h"
+
+static double *slot(const us_exec *e, int sample, int at)
+{
+    return e->sums + (ptrdiff_t)sample * e->plan->n_sums + at;
+}
+
+// Batch statistics -> scale and shift (networks 1.3).
+void us_exec_bn(us_exec *e, const us_bnorm *b)
+{
+    double n = (double)e->samples * (double)b->count;
+    double *moments = e->moments + e->moments_at[b - e->plan->bnorms];
+    const us_param *params = e->plan->graph->params;
+    const float *gamma = e->params + params[b->gamma].offset, *beta = e->params + params[b->beta].offset;
+    for (int c = 0; c < b->c; c++) {
+        double sum = 0, square = 0;
+        for (int s = 0; s < e->samples; s++) {
+            sum += slot(e, s, b->sums)[c];
+            square += slot(e, s, b->sums)[b->c + c];
+        }
+        double mean = sum / n, var = square / n - mean * mean;
+        var = var > 0 ? var : var == var ? 0 : var;
+        double inverse = 1.0 / sqrt(var + US_BN_EPS);
+        moments[c] = mean;
+        moments[b->c + c] = var;
+        e->vec[b->scale + c] = (float)(gamma[c] * inverse);
+        e->vec[b->shift + c] = (float)(beta[c] - gamma[c] * inverse * mean);
+        e->vec[b->inverse + c] = (float)inverse;
+        e->vec[b->centre + c] = (float)(-mean * inverse);
+    }
+}
+
+// Gradient sums -> dgamma, dbeta and dx = ga * g + gb * xh + gc (networks 1.3).
+void us_exec_bn_back(us_exec *e, const us_bnorm *b)
+{
+    double n = (double)e->samples * (double)b->count;
+    const us_param *params = e->plan->graph->params;
+    const float *gamma = e->params + params[b->gamma].offset;
+    for (int c = 0; c < b->c; c++) {
+        double dbeta = 0, dgamma = 0;
+        for (int s = 0; s < e->samples; s++) {
+            dbeta += slot(e, s, b->grad_sums)[c];
+            dgamma += slot(e, s, b->grad_sums)[b->c + c];
+        }
+        e->grads[params[b->gamma].offset + c] = (float)dgamma;
+        e->grads[params[b->beta].offset + c] = (float)dbeta;
+        double ga = gamma[c] * (double)e->vec[b->inverse + c];
+        e->vec[b->ga + c] = (float)ga;
+        e->vec[b->gb + c] = (float)(-ga * dgamma / n);
+        e->vec[b->gc + c] = (float)(-ga * dbeta / n);
+    }
+}
+
+// Losses and the weight of every sample's KL element (networks 5.2 to 5.4, free bits 5.3).
+void us_exec_loss(us_exec *e, us_losses *losses)
+{
+    const us_plan *p = e->plan;
+    const us_graph *g = p->graph;
+    const us_node *nll = &g->nodes[g->nll], *head = &g->nodes[g->head];
+    memset(losses, 0, sizeof *losses);
+    double per_channel = 1.0 / ((double)e->samples * head->h * head->w);
+    for (int c = 0; c < nll->c; c++) {
+        for (int s = 0; s < e->samples; s++) {
+            losses->channel[c] += slot(e, s, p->head_sums)[c];
+        }
+        losses->channel[c] *= per_channel;
+        losses->reconstruction += losses->channel[c] / nll->c;
+    }
+    int levels = g->config.levels, n_kl = 0;
+    for (int i = 0; i < levels; i++) {
+        if (g->kl[i] < 0) {
+            continue;
+        }
+        const us_node *z = &g->nodes[g->latent[i]];
+        double elements = (double)z->c * z->h * z->w;
+        n_kl++;
+        for (int s = 0; s < e->samples; s++) {
+            double kl = 0;
+            for (int c = 0; c < z->c; c++) {
+                kl += slot(e, s, p->kl_sums[i])[c];
+            }
+            kl /= elements;
+            int bound = p->options.free_bits >= 1e-6 && kl < p->options.free_bits;
+            losses->level[i] += (bound ? p->options.free_bits : kl) / e->samples;
+            e->kl_weight[s * USPLIT_MAX_LEVELS + i] =
+                bound ? 0.0f : (float)(p->options.kl_weight / (levels * (double)e->samples * elements));
+        }
+        losses->kl += losses->level[i];
+    }
+    losses->kl = n_kl ? losses->kl / levels : 0;
+    losses->loss = losses->reconstruction + (n_kl ? p->options.kl_weight * losses->kl : 0);
+}
+
+usplit_status us_exec_sum_weight(us_exec *e, const us_step *step, int worker)
+{
+    const us_conv *c = &e->plan->convs[step->index];
+    us_conv_op *op = e->convs[step->index].weight;
+    const us_param *params = e->plan->graph->params;
+    int64_t n = us_conv_op_weight_floats(op) + c->co;
+    float *total = us_exec_tensor(e, 0, 0, step->src);
+    for (int s = 1; s < e->samples; s++) {
+        const float *part = us_exec_tensor(e, s, 0, step->src);
+        for (int64_t i = 0; i < n; i++) {
+            total[i] += part[i];
+        }
+    }
+    return us_conv_op_unpack(op, worker, total, e->grads + params[c->weight].offset,
+                             e->grads + params[c->bias].offset);
+}
+
+// [y][x][channel] summed over samples -> (channel, y, x).
+usplit_status us_exec_sum_prior(us_exec *e, const us_step *step)
+{
+    const us_param *param = &e->plan->graph->params[step->index];
+    int64_t c = param->dims[1], hw = param->dims[2] * param->dims[3];
+    float *total = us_exec_tensor(e, 0, 0, step->src);
+    for (int s = 1; s < e->samples; s++) {
+        const float *part = us_exec_tensor(e, s, 0, step->src);
+        for (int64_t i = 0; i < c * hw; i++) {
+            total[i] += part[i];
+        }
+    }
+    float *dst = e->grads + param->offset;
+    for (int64_t p = 0; p < hw; p++) {
+        for (int64_t j = 0; j < c; j++) {
+            dst[j * hw + p] = total[p * c + j];
+        }
+    }
+    return USPLIT_OK;
+}
+
+void us_exec_update_statistics(us_exec *e, float *params)
+{
+    const us_param *table = e->plan->graph->params;
+    for (int i = 0; i < e->plan->n_bnorms; i++) {
+        const us_bnorm *b = &e->plan->bnorms[i];
+        const double *moments = e->moments + e->moments_at[i];
+        double n = (double)e->samples * (double)b->count;
+        float *mean = params + table[b->mean].offset, *var = params + table[b->var].offset;
+        for (int c = 0; c < b->c; c++) {
+            mean[c] = (float)((1 - US_BN_MOMENTUM) * mean[c] + US_BN_MOMENTUM * moments[c]);
+            var[c] = (float)((1 - US_BN_MOMENTUM) * var[c] + US_BN_MOMENTUM * moments[b->c + c] * n / (n - 1));
+        }
+        params[table[b->counter].offset] += 1;
+    }
+}
+
+// Evaluation mode: running statistics -> scale and shift.
+void us_exec_running_statistics(us_exec *e)
+{
+    const us_param *table = e->plan->graph->params;
+    for (int i = 0; i < e->plan->n_bnorms; i++) {
+        const us_bnorm *b = &e->plan->bnorms[i];
+        for (int c = 0; c < b->c; c++) {
+            double inverse = 1.0 / sqrt((double)e->params[table[b->var].offset + c] + US_BN_EPS);
+            double scale = e->params[table[b->gamma].offset + c] * inverse;
+            e->vec[b->scale + c] = (float)scale;
+            e->vec[b->shift + c] =
+                (float)(e->params[table[b->beta].offset + c] - scale * e->params[table[b->mean].offset + c]);
+        }
+    }
+}
+
+// ---- Optimiser: one task per parameter array ----
+
+typedef struct optimise {
+    us_exec *exec;
+    const float *grads;
+    float *params, *m, *u;
+    double lr, scale;
+    double *squares;            // [params] per parameter array
+} optimise;
+
+static usplit_status square_one(void *user, int task, int worker)
+{
+    optimise *o = user;
+    const us_param *p = &o->exec->plan->graph->params[task];
+    (void)worker;
+    o->squares[task] = 0;
+    if (!o->exec->plan->has_grad[task]) {
+        return USPLIT_OK;
+    }
+    const float *g = o->grads + p->offset;
+    double total = 0;
+    for (int64_t i = 0; i < p->count; i += 16) {
+        float part = 0;
+        int64_t n = p->count - i < 16 ? p->count - i : 16;
+        for (int64_t j = 0; j < n; j++) {
+            part += g[i + j] * g[i + j];
+        }
+        total += (double)part;
+    }
+    o->squares[task] = total;
+    return USPLIT_OK;
+}
+
+usplit_status us_exec_gradient_norm(us_exec *e, const float *grads, double *norm)
+{
+    int n = e->plan->graph->n_params;
+    optimise o = {.exec = e, .grads = grads, .squares = us_alloc(e->a, (size_t)n, sizeof(double))};
+    if (!o.squares) {
+        return USPLIT_ERR_MEMORY;
+    }
+    usplit_status status = us_pool_run(e->context->pool, n, square_one, &o);
+    double total = 0;
+    for (int i = 0; i < n; i++) {
+        total += o.squares[i];
+    }
+    *norm = sqrt(total);
+    us_free(e->a, o.squares);
+    return status;
+}
+
+static usplit_status adamax_one(void *user, int task, int worker)
+{
+    optimise *o = user;
+    const us_param *p = &o->exec->plan->graph->params[task];
+    (void)worker;
+    if (!o->exec->plan->has_grad[task] || !us_param_trained(p)) {
+        return USPLIT_OK;
+    }
+    const float *g = o->grads + p->offset;
+    float *w = o->params + p->offset, *m = o->m + p->offset, *u = o->u + p->offset;
+    const float scale = (float)o->scale, rate = (float)o->lr;
+    for (int64_t i = 0; i < p->count; i++) {       // data 4.2
+        float gi = g[i] * scale;
+        m[i] = 0.9f * m[i] + 0.1f * gi;
+        float a = fabsf(gi) + 1e-8f, b = 0.999f * u[i];
+        u[i] = a > b ? a : b;
+        w[i] -= rate * (m[i] / u[i]);
+    }
+    return USPLIT_OK;
+}
+
+usplit_status us_exec_adamax(us_exec *e, float *params, const float *grads, float *m, float *u, double lr,
+                             int64_t t, double scale)
+{
+    optimise o = {.exec = e, .grads = grads, .params = params, .m = m, .u = u,
+                  .lr = lr / (1.0 - pow(0.9, (double)t)), .scale = scale};
+    return us_pool_run(e->context->pool, e->plan->graph->n_params, adamax_one, &o);
+}
