@@ -12,6 +12,7 @@ typedef struct us_exec us_exec;
 typedef struct us_run {
     uint64_t seed;              // training: of dropout and noise (with step and sample); prediction: of noise
     int64_t step;               // training: step number. Prediction: number of the posterior sample
+    int samples;                // training: how many of the plan's batch there are; 0: all
     int mean_latents;           // 1: every latent at its mean (no noise)
     int64_t tile_y, tile_x;     // prediction: absolute position of the patch corner, pixels: keys the noise
     const float *const *noise;  // NULL, or per level the noise to use, [sample][h][w][z]

@@ -191,6 +191,8 @@ static usplit_status count_one(void *user, const us_ckpt_found *found)
 static usplit_status check_image(const unsigned char *image, size_t n_image, const char *file, size_t n)
 {
     size_t n_found = 0;
+    US_CHECK_ARG(n_image <= US_CKPT_MAX_BYTES, "%s: %zu bytes of HDF5; accepted: up to 8 GiB",
+                 us_ckpt_shown(file), n_image);
     US_TRY(us_ckpt_scan(image, n_image, file, count_one, &n_found));
     US_ASSERT(n_found == n);
     return USPLIT_OK;

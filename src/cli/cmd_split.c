@@ -356,6 +356,9 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
         return cli_error(CLI_USAGE, "%zu images do not fit into one file; name a folder with -o", images->n);
     }
     for (size_t i = 0; i < images->n; i++) {
+        tiff_file *probe = NULL;        // better to fail now than after an hour
+        CLI_TRY(tiff_open(&probe, images->paths[i]));
+        tiff_close(probe);
         char *stem = files_stem(images->paths[i]);
         char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.tif", a->out, stem);
         free(stem);

@@ -82,8 +82,10 @@ static int check_pairs(const frame_set *set, size_t first, int c)
                              b->paths[missing]);
         }
     }
-    fprintf(stderr, "names differ between channels, paired in order: %s with %s%s\n",
-            files_base(a->paths[first]), files_base(b->paths[first]), a->n - first > 1 ? ", ..." : "");
+    if (a->n - first > 1) {
+        fprintf(stderr, "names differ between channels, paired in order: %s with %s, ...\n",
+                files_base(a->paths[first]), files_base(b->paths[first]));
+    }
     return CLI_OK;
 }
 
@@ -215,7 +217,7 @@ char *frames_name(const frame_set *set, int64_t frame)
     const char *base = files_base(set->files[0].paths[p->file]);
     int alone = (frame == 0 || set->frames[frame - 1].file != p->file) &&
                 (frame + 1 == set->n_frames || set->frames[frame + 1].file != p->file);
-    return alone ? cli_format("%s", base) : cli_format("%s page %lld", base, (long long)p->page + 1);
+    return alone ? cli_format("%s", base) : cli_format("%s p%lld", base, (long long)p->page + 1);
 }
 
 void frames_free(frame_set *set)

@@ -42,10 +42,11 @@ static void put_text(picture *p, int64_t x, int64_t y, int64_t room, int scale, 
             continue;
         }
         const unsigned char *glyph = picture_font[*c >= 32 && *c < 127 ? *c - 32 : '?' - 32];
+        int64_t drop = strchr("gpqy", *c) != NULL ? 2 * scale : 0;
         for (int row = 0; row < 7; row++) {
             for (int column = 0; column < 5; column++) {
                 if (glyph[row] >> (4 - column) & 1) {
-                    fill(p, x + column * scale, y + row * scale, scale, scale, rgb);
+                    fill(p, x + column * scale, y + drop + row * scale, scale, scale, rgb);
                 }
             }
         }

@@ -11,7 +11,10 @@
 #include "cli/curves.h"
 #include "cli/text.h"
 
+// Seconds between rewritten lines, lines of a log within an epoch, lines that stay, and drawn curves.
 static const double live_interval = 0.2, log_interval = 30, keep_interval = 60, curve_interval = 2;
+// Without a terminal every epoch has its line, unless they come faster than this.
+static const double epoch_interval = 5;
 
 void progress_start(progress *p, int quiet)
 {
@@ -19,8 +22,7 @@ void progress_start(progress *p, int quiet)
     memset(p, 0, sizeof *p);
     p->quiet = quiet;
     p->terminal = isatty(STDERR_FILENO) && !(term != NULL && strcmp(term, "dumb") == 0);
-    p->last_kept = cli_seconds();
-    p->last_shown = p->terminal ? 0 : p->last_kept;
+    p->last_shown = p->terminal ? 0 : cli_seconds();
 }
 
 // keep: the line stays on the screen.
@@ -84,7 +86,8 @@ int32_t progress_train(const usplit_progress *now, void *user)
         end_of_epoch(p, now);
     }
     double wait = p->terminal ? live_interval : log_interval;
-    int keep = ended && (!p->terminal || time - p->last_kept >= keep_interval);
+    int keep =
+        ended && (p->last_kept == 0 || time - p->last_kept >= (p->terminal ? keep_interval : epoch_interval));
     if (keep || time - p->last_shown >= wait) {
         train_line(p, now, line, sizeof line);
         show(p, line, keep);

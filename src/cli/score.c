@@ -158,14 +158,15 @@ static void print_cells(FILE *file, double prediction, double input, int decimal
             fprintf(file, k == 2 ? " %+7.*f" : " %7.*f", decimals, pair[k]);
         }
     }
-    fputs("  ", file);
 }
 
 static void print_row(FILE *file, int room, const char *name, const score_values *p, const score_values *i)
 {
     fprintf(file, "%-*s", room, name);
     print_cells(file, p->ri_psnr, i->ri_psnr, 2);
+    fputs("  ", file);
     print_cells(file, p->psnr, i->psnr, 2);
+    fputs("  ", file);
     print_cells(file, p->ssim, i->ssim, 3);
     fputc('\n', file);
 }
@@ -180,7 +181,7 @@ void score_print(const score *s, FILE *file)
     fprintf(file, "%-*s%-26s%-26s%s\n", room, "", "    RI-PSNR, dB", "    PSNR, dB", "    SSIM");
     fprintf(file, "%-*s", room, "");
     for (int k = 0; k < 3; k++) {
-        fprintf(file, " %7s %7s %7s  ", "split", "input", "gain");
+        fprintf(file, "%s %7s %7s %7s", k > 0 ? "  " : "", "split", "input", "gain");
     }
     fputc('\n', file);
     for (int c = 0; c < channels; c++) {

@@ -139,10 +139,10 @@ static usplit_status allocate(us_exec *e)
     return USPLIT_OK;
 }
 
-static usplit_status check_batch(const us_plan *p)
+static usplit_status check_batch(const us_plan *p, int samples)
 {
     for (int i = 0; i < p->n_bnorms && p->options.mode == US_PLAN_TRAIN; i++) {
-        if (p->bnorms[i].count * p->options.batch < 2) {
+        if (p->bnorms[i].count * samples < 2) {
             US_FAIL(USPLIT_ERR_SHAPE,
                     "batch normalisation of '%s' sees one value per channel; a larger batch or patch is needed",
                     p->graph->params[p->bnorms[i].gamma].name);
@@ -154,7 +154,7 @@ static usplit_status check_batch(const us_plan *p)
 static usplit_status compile(us_exec **out, usplit_context *context, const us_plan *plan, int workers)
 {
     *out = NULL;
-    US_TRY(check_batch(plan));
+    US_TRY(check_batch(plan, plan->options.batch));
     us_exec *e = us_calloc(&context->allocator, 1, sizeof *e);
     if (!e) {
         return USPLIT_ERR_MEMORY;
@@ -265,6 +265,7 @@ static void make_env(us_exec *e, const us_run *run, int sample, int worker, us_m
     const us_graph *g = p->graph;
     *env = (us_map_env){.plan = p, .params = e->params, .vec = e->vec, .sample = sample,
                         .mean_latents = run->mean_latents, .block = e->block,
+                        .batch_scale = e->samples ? (float)e->samples / (float)e->active : 1,
                         .sample_base = e->sample_arena + sample * p->sample_floats,
                         .worker_base = e->worker_arena + worker * p->worker_floats,
                         .registers = e->registers + (int64_t)worker * p->max_regs * e->block,
@@ -344,7 +345,7 @@ static usplit_status train_steps(us_exec *e, const us_run *run, us_losses *losse
     us_pool *pool = e->context->pool;
     walk w = {.exec = e, .run = run, .fill = 1};
     memset(e->sums, 0, (size_t)e->samples * (size_t)p->n_sums * sizeof *e->sums);
-    US_TRY(us_pool_run(pool, e->samples, draw_masks, &w));
+    US_TRY(us_pool_run(pool, e->active, draw_masks, &w));
     for (int i = 0; i < p->n_steps; i = w.end) {
         int barrier = us_step_is_barrier(p->steps[i].kind);
         w.first = i;
@@ -360,7 +361,7 @@ static usplit_status train_steps(us_exec *e, const us_run *run, us_losses *losse
                p->steps[w.end].kind != US_STEP_LOSS) {
             w.end++;
         }
-        US_TRY(us_pool_run(pool, barrier ? w.end - w.first : e->samples, barrier ? run_barrier : run_sample, &w));
+        US_TRY(us_pool_run(pool, barrier ? w.end - w.first : e->active, barrier ? run_barrier : run_sample, &w));
         w.fill = 0;
     }
     return USPLIT_OK;
@@ -369,6 +370,8 @@ static usplit_status train_steps(us_exec *e, const us_run *run, us_losses *losse
 static usplit_status train(us_exec *e, const us_run *run, us_losses *losses, float *grads)
 {
     US_ASSERT(e->samples > 0 && e->params && us_pool_size(e->context->pool) <= e->workers);
+    e->active = run->samples > 0 && run->samples < e->samples ? run->samples : e->samples;
+    US_TRY(check_batch(e->plan, e->active));
     e->grads = grads;
     int saved = us_conv_enter();
     usplit_status status = train_steps(e, run, losses);

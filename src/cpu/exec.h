@@ -16,6 +16,7 @@ struct us_exec {
     const us_allocator *a;
     const us_plan *plan;
     int workers, samples;           // samples: batch in training, 0 in prediction
+    int active;                     // samples of this run, at most `samples`: an epoch's last batch may be short
     us_map_fn map;
     us_conv_engine *engine;
     us_exec_conv *convs;

@@ -13,13 +13,13 @@ static double *slot(const us_exec *e, int sample, int at)
 // Batch statistics -> scale and shift (networks 1.3).
 void us_exec_bn(us_exec *e, const us_bnorm *b)
 {
-    double n = (double)e->samples * (double)b->count;
+    double n = (double)e->active * (double)b->count;
     double *moments = e->moments + e->moments_at[b - e->plan->bnorms];
     const us_param *params = e->plan->graph->params;
     const float *gamma = e->params + params[b->gamma].offset, *beta = e->params + params[b->beta].offset;
     for (int c = 0; c < b->c; c++) {
         double sum = 0, square = 0;
-        for (int s = 0; s < e->samples; s++) {
+        for (int s = 0; s < e->active; s++) {
             sum += slot(e, s, b->sums)[c];
             square += slot(e, s, b->sums)[b->c + c];
         }
@@ -38,12 +38,12 @@ void us_exec_bn(us_exec *e, const us_bnorm *b)
 // Gradient sums -> dgamma, dbeta and dx = ga * g + gb * xh + gc (networks 1.3).
 void us_exec_bn_back(us_exec *e, const us_bnorm *b)
 {
-    double n = (double)e->samples * (double)b->count;
+    double n = (double)e->active * (double)b->count;
     const us_param *params = e->plan->graph->params;
     const float *gamma = e->params + params[b->gamma].offset;
     for (int c = 0; c < b->c; c++) {
         double dbeta = 0, dgamma = 0;
-        for (int s = 0; s < e->samples; s++) {
+        for (int s = 0; s < e->active; s++) {
             dbeta += slot(e, s, b->grad_sums)[c];
             dgamma += slot(e, s, b->grad_sums)[b->c + c];
         }
@@ -63,9 +63,9 @@ void us_exec_loss(us_exec *e, us_losses *losses)
     const us_graph *g = p->graph;
     const us_node *nll = &g->nodes[g->nll], *head = &g->nodes[g->head];
     memset(losses, 0, sizeof *losses);
-    double per_channel = 1.0 / ((double)e->samples * head->h * head->w);
+    double per_channel = 1.0 / ((double)e->active * head->h * head->w);
     for (int c = 0; c < nll->c; c++) {
-        for (int s = 0; s < e->samples; s++) {
+        for (int s = 0; s < e->active; s++) {
             losses->channel[c] += slot(e, s, p->head_sums)[c];
         }
         losses->channel[c] *= per_channel;
@@ -79,16 +79,16 @@ void us_exec_loss(us_exec *e, us_losses *losses)
         const us_node *z = &g->nodes[g->latent[i]];
         double elements = (double)z->c * z->h * z->w;
         n_kl++;
-        for (int s = 0; s < e->samples; s++) {
+        for (int s = 0; s < e->active; s++) {
             double kl = 0;
             for (int c = 0; c < z->c; c++) {
                 kl += slot(e, s, p->kl_sums[i])[c];
             }
             kl /= elements;
             int bound = p->options.free_bits >= 1e-6 && kl < p->options.free_bits;
-            losses->level[i] += (bound ? p->options.free_bits : kl) / e->samples;
+            losses->level[i] += (bound ? p->options.free_bits : kl) / e->active;
             e->kl_weight[s * USPLIT_MAX_LEVELS + i] =
-                bound ? 0.0f : (float)(p->options.kl_weight / (levels * (double)e->samples * elements));
+                bound ? 0.0f : (float)(p->options.kl_weight / (levels * (double)e->active * elements));
         }
         losses->kl += losses->level[i];
     }
@@ -103,7 +103,7 @@ usplit_status us_exec_sum_weight(us_exec *e, const us_step *step, int worker)
     const us_param *params = e->plan->graph->params;
     int64_t n = us_conv_op_weight_floats(op) + c->co;
     float *total = us_exec_tensor(e, 0, 0, step->src);
-    for (int s = 1; s < e->samples; s++) {
+    for (int s = 1; s < e->active; s++) {
         const float *part = us_exec_tensor(e, s, 0, step->src);
         for (int64_t i = 0; i < n; i++) {
             total[i] += part[i];
@@ -119,7 +119,7 @@ usplit_status us_exec_sum_prior(us_exec *e, const us_step *step)
     const us_param *param = &e->plan->graph->params[step->index];
     int64_t c = param->dims[1], hw = param->dims[2] * param->dims[3];
     float *total = us_exec_tensor(e, 0, 0, step->src);
-    for (int s = 1; s < e->samples; s++) {
+    for (int s = 1; s < e->active; s++) {
         const float *part = us_exec_tensor(e, s, 0, step->src);
         for (int64_t i = 0; i < c * hw; i++) {
             total[i] += part[i];
@@ -140,7 +140,7 @@ void us_exec_update_statistics(us_exec *e, float *params)
     for (int i = 0; i < e->plan->n_bnorms; i++) {
         const us_bnorm *b = &e->plan->bnorms[i];
         const double *moments = e->moments + e->moments_at[i];
-        double n = (double)e->samples * (double)b->count;
+        double n = (double)e->active * (double)b->count;
         float *mean = params + table[b->mean].offset, *var = params + table[b->var].offset;
         for (int c = 0; c < b->c; c++) {
             mean[c] = (float)((1 - US_BN_MOMENTUM) * mean[c] + US_BN_MOMENTUM * moments[c]);

@@ -13,6 +13,7 @@ typedef struct us_map_env {
     int sample;
     double *sums;                       // [plan->n_sums] of this sample
     const float *kl_weight;             // [level] of this sample
+    float batch_scale;                  // planned over actual samples: corrects the 1/batch in the loss gradient
     uint64_t stream;                    // of the latent noise
     int mean_latents;
     int64_t noise_y[USPLIT_MAX_LEVELS], noise_x[USPLIT_MAX_LEVELS];  // absolute cell of (0, 0)

@@ -236,8 +236,14 @@ static void compute(const us_uop *op, const us_map_env *env, block b, float *con
     }
     case US_U_MAX: EACH(a0[i] < k ? k : a0[i]);
     case US_U_NLL: EACH(us_nll(a0[i], a1[i], a2[i]));
-    case US_U_NLL_DM: EACH(us_nll_dm(a0[i], a1[i], a2[i], k));
-    case US_U_NLL_DLV: EACH(us_nll_dlv(a0[i], a1[i], a2[i], a3[i], k, k2));
+    case US_U_NLL_DM: {
+        const float w = k * env->batch_scale;
+        EACH(us_nll_dm(a0[i], a1[i], a2[i], w));
+    }
+    case US_U_NLL_DLV: {
+        const float w = k * env->batch_scale;
+        EACH(us_nll_dlv(a0[i], a1[i], a2[i], a3[i], w, k2));
+    }
     default: break;
     }
 }
@@ -264,10 +270,14 @@ void RUN(const us_program *p, us_map_env *env)
                 in[j] = at[op->in[j]];
             }
             float *y = op->dst >= 0 ? env->registers + (ptrdiff_t)op->dst * size : NULL;
+            if (op->into >= 0) {        // a STORE of it follows: write it there at once
+                const us_tensor *t = &env->plan->tensors[op->into];
+                y = us_map_tensor(env, t) + p0 * t->c;
+            }
             if (op->code == US_U_LOAD) {
                 const us_tensor *t = &env->plan->tensors[op->ref];
                 float *base = us_map_tensor(env, t);
-                if (is_direct(t, p, op->c0, op->oy, op->ox)) {
+                if (op->into < 0 && is_direct(t, p, op->c0, op->oy, op->ox)) {
                     y = base + ((int64_t)op->oy * t->w + p0) * t->c;
                 } else {
                     load(p, op, t, base, b, y);
@@ -275,10 +285,10 @@ void RUN(const us_program *p, us_map_env *env)
             } else if (op->code == US_U_STORE) {
                 const us_tensor *t = &env->plan->tensors[op->ref];
                 float *base = us_map_tensor(env, t);
-                if (t->c == p->c) {
-                    memcpy(base + p0 * t->c, in[0], (size_t)b.n * sizeof *base);
-                } else {
+                if (t->c != p->c) {
                     store(p, op, t, base, b, in[0]);
+                } else if (in[0] != base + p0 * t->c) {
+                    memcpy(base + p0 * t->c, in[0], (size_t)b.n * sizeof *base);
                 }
             } else if (op->code == US_U_SUM) {
                 add_up(in[0], b, env->sums + op->ref);

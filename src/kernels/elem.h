@@ -22,12 +22,13 @@ US_HD int32_t us_bits_of(float f)
     return bits;
 }
 
-// exp(x): x = n ln 2 + r, |r| <= ln 2 / 2, Taylor to degree 7; about 1 unit in the last place. NaN stays NaN.
-US_HD float us_exp(float x)
+// exp(x): x = n ln 2 + r, |r| <= ln 2 / 2, Taylor to degree 7; about 1 unit in the last place. Adding
+// 1.5 * 2^23 rounds to an integer, which then stands in the low bits. NaN stays NaN.
+US_HD float us_exp_low(float c)                                     // c <= 88
 {
-    float c = x > 88.0f ? 88.0f : x;
     c = c < -87.0f ? -87.0f : c;
-    float n = (c * 1.44269504f + 12582912.0f) - 12582912.0f;
+    float m = c * 1.44269504f + 12582912.0f;
+    float n = m - 12582912.0f;
     float r = c - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
     float p = 1.98412698e-4f;
@@ -36,10 +37,15 @@ US_HD float us_exp(float x)
     p = p * r + 4.16666667e-2f;
     p = p * r + 1.66666667e-1f;
     p = p * r + 0.5f;
-    p = p * r * r + r + 1.0f;
-    float scale = us_float_of(((int32_t)(n == n ? n : 0.0f) + 127) << 23);
-    float y = p * scale;
-    return x == x ? y : x;
+    p = p * (r * r) + r;
+    uint32_t bits = (uint32_t)us_bits_of(m) << 23;
+    float scale = us_float_of((int32_t)(bits + 0x3f800000u));
+    return p * scale + scale;
+}
+
+US_HD float us_exp(float x)
+{
+    return us_exp_low(x > 88.0f ? 88.0f : x);
 }
 
 // log(x) for normal x > 0 (Cephes logf polynomial).
@@ -69,7 +75,8 @@ US_HD float us_log(float x)
 
 US_HD float us_elu(float x)                                         // networks 1.4
 {
-    return x > 0.0f ? x : us_exp(x) - 1.0f;
+    float e = us_exp_low(x > 0.0f ? 0.0f : x) - 1.0f;
+    return x > 0.0f ? x : e;
 }
 
 US_HD float us_elu_grad(float g, float y)                           // y = elu(x); exp(x) = y + 1
@@ -90,13 +97,14 @@ US_HD float us_sigmoid_grad(float g, float s)
 US_HD float us_sigma(float r, float clip)                           // networks 1.10
 {
     float l = r > clip ? clip : r;
-    float e = l > 0.0f ? 1.0f + l : us_exp(l);
+    float low = us_exp_low(l > 0.0f ? 0.0f : l);
+    float e = l > 0.0f ? 1.0f + l : low;
     return sqrtf(e + 1e-6f);
 }
 
 US_HD float us_sigma_grad(float g, float r, float sigma, float clip)
 {
-    float slope = r > 0.0f ? 1.0f : us_exp(r);
+    float slope = us_exp_low(r > 0.0f ? 0.0f : r);                  // exp(0) = 1 above
     return r > clip ? 0.0f : g * slope / (2.0f * sigma);
 }
 

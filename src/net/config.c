@@ -54,6 +54,18 @@ usplit_status us_net_config_from(us_net_config *cfg, const usplit_model_options 
     return USPLIT_OK;
 }
 
+int us_net_config_equal(const us_net_config *a, const us_net_config *b)
+{
+    int same = a->family == b->family && a->variant == b->variant && a->levels == b->levels &&
+               a->lc_count == b->lc_count && a->filters == b->filters && a->patch == b->patch &&
+               a->channels == b->channels && a->dropout == b->dropout &&
+               a->logvar_lower_bound == b->logvar_lower_bound && a->var_clip_max == b->var_clip_max;
+    for (int i = 0; i < a->levels && same; i++) {
+        same = a->z_dims[i] == b->z_dims[i];
+    }
+    return same;
+}
+
 usplit_status us_graph_build(us_graph **out, const us_allocator *a, const us_net_config *config, int size)
 {
     *out = NULL;

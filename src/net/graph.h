@@ -54,6 +54,8 @@ typedef struct us_net_config {
     double dropout, logvar_lower_bound, var_clip_max;
 } us_net_config;
 
+int us_net_config_equal(const us_net_config *a, const us_net_config *b);
+
 typedef struct us_node {
     us_op op;
     int n_in, in[3];

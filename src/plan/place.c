@@ -17,6 +17,19 @@ static usplit_status assign_registers(us_plan *plan, us_program *p)
     unsigned char *taken = us_calloc(plan->a, (size_t)p->n_regs + 1, 1);
     usplit_status status = last && slot && taken ? USPLIT_OK : USPLIT_ERR_MEMORY;
     int n_slots = 0;
+    for (int i = 0; i < p->n_ops; i++) {
+        p->ops[i].into = -1;
+    }
+    for (int i = p->n_ops - 1; i > 0; i--) {    // registers are still numbered by their only writer
+        const us_uop *op = &p->ops[i];
+        if (op->code == US_U_STORE && plan->tensors[op->ref].c == p->c) {
+            for (int j = 0; j < i; j++) {
+                if (p->ops[j].dst == op->in[0]) {
+                    p->ops[j].into = op->ref;
+                }
+            }
+        }
+    }
     static const int arity[] = {
 #define X(name, n) n,
         US_UOPS(X)

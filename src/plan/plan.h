@@ -68,6 +68,7 @@ typedef struct us_uop {
                                 // KL_*: level; SUM*: first sum slot
     int c0;                     // first channel in the tensor, vector, mask or noise
     int oy, ox;                 // place of the program's corner in the tensor / node
+    int into;                   // -1, or the tensor that a following STORE writes the whole block to
     int vec[3];                 // AFFINE, AFFINE2: offsets in the vector store
     float k, k2;
 } us_uop;

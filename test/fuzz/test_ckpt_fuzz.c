@@ -121,9 +121,9 @@ static void every_flipped_byte_is_refused(void **state)
     size_t n;
     unsigned char *bytes = good_checkpoint(&n, 10);
     const uint32_t seed = 11;
-    for (uint32_t i = 0; i < 600; i++) {
+    for (uint32_t i = 0; i < 400; i++) {
         us_u32x4 r = us_philox(seed, i, 0, 0, 0);
-        size_t at = i < 300 ? r.v[0] % US_CKPT_BLOCK_BYTES : r.v[0] % n;
+        size_t at = i < 200 ? r.v[0] % US_CKPT_BLOCK_BYTES : r.v[0] % n;
         unsigned char old = bytes[at];
         bytes[at] ^= (unsigned char)(1 + r.v[1] % 255);
         write_bytes(file, bytes, n);
@@ -408,7 +408,7 @@ static void changed_structures_are_read_or_refused(void **state)
     int n_accepted = 0, n_refused = 0;
     unsigned char *bytes = good_checkpoint(&n, 0), *body = bytes + US_CKPT_BLOCK_BYTES, *changed = malloc(n);
     n -= US_CKPT_BLOCK_BYTES;
-    for (uint32_t i = 0; i < 2500; i++) {
+    for (uint32_t i = 0; i < 1200; i++) {
         us_u32x4 r = us_philox(14, i, 0, 0, 0);
         memcpy(changed, body, n);
         for (uint32_t k = 0; k < 1 + i % 3; k++) {

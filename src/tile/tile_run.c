@@ -1,0 +1,299 @@
+// A run: for every frame, band by band: read rows, predict the band's tiles on all workers, write the band.
+//
+// The tiles of a band are worked off in groups of about GROUP_SECONDS; between groups the calling thread
+// reports progress and looks at the cancel flag (workers look at it before every pass). A tile belongs to
+// one worker, which adds its samples in order, and noise is keyed by position: neither the number of workers
+// nor the groups change a bit.
+#include "tile/tile.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define GROUP_SECONDS 0.15
+
+typedef struct run {
+    usplit_tiler *tiler;
+    const us_tile_io *io;
+    us_tile_layout layout;
+    us_tile_rows rows;
+    float *band;                        // K planes of band_height x width
+    int64_t frame;
+    int64_t band_y, band_height;        // first row of the band, and its rows that lie in the image
+    int64_t done, total;                // passes
+    double begin, busy;                 // seconds: when the run began; spent predicting, of one worker
+    usplit_progress_fn progress;
+    void *user;
+} run;
+
+// A group: samples [sample, sample_end) of the band's tiles [next, tile_end).
+typedef struct group {
+    run *r;
+    atomic_int_fast64_t next;
+    atomic_int stop;
+    int64_t tile_end;
+    int sample, sample_end;
+} group;
+
+typedef struct patch_place {
+    const us_tile_rows *rows;
+    int64_t y0, x0;
+} patch_place;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// ---- One tile ---------------------------------------------------------------------------------------
+
+static usplit_status fill(void *user, int sample, float *const *levels, float *target)
+{
+    const patch_place *p = user;
+    (void)sample;
+    (void)target;
+    for (int k = 0; k <= p->rows->coarsest; k++) {
+        if (levels[k]) {
+            us_tile_rows_cut(p->rows, p->y0, p->x0, k, levels[k]);
+        }
+    }
+    return USPLIT_OK;
+}
+
+// Adds a sample of a tile to the band, cut at the image's edges; the last one makes grey levels of the mean
+// (data 5.4, 5.5).
+static void add_sample(const run *r, int64_t y, int64_t x, const float *head, int sample)
+{
+    const usplit_tiler *t = r->tiler;
+    const us_tile_grid *grid = &r->layout.grid;
+    int64_t g = grid->inner, k = t->channels;
+    int64_t h = g < r->band_height - y ? g : r->band_height - y;
+    int64_t w = g < grid->width - x ? g : grid->width - x;
+    int last = sample == t->samples - 1;
+    const float share = 1.0f / (float)t->samples;
+    for (int64_t c = 0; c < k; c++) {
+        const float gain = (float)t->normalisation.target_deviation[c];
+        const float offset = (float)t->normalisation.target_mean[c];
+        for (int64_t i = 0; i < h; i++) {
+            const float *src = head + i * g * 2 * k + c;
+            float *dst = r->band + (c * r->band_height + y + i) * grid->width + x;
+            for (int64_t j = 0; j < w; j++) {
+                float sum = sample ? dst[j] + src[j * 2 * k] : src[j * 2 * k];
+                dst[j] = last ? gain * (share * sum) + offset : sum;
+            }
+        }
+    }
+}
+
+static usplit_status predict_tile(const run *r, int64_t tile, int sample, int sample_end, int worker)
+{
+    usplit_tiler *t = r->tiler;
+    const us_tile_grid *grid = &r->layout.grid;
+    int64_t y = tile / grid->columns * grid->inner, x = tile % grid->columns * grid->inner;
+    patch_place place = {&r->rows, r->band_y + y - grid->pad, x - grid->pad};
+    for (int s = sample; s < sample_end; s++) {
+        if (atomic_load_explicit(&t->cancelled, memory_order_relaxed)) {
+            US_FAIL(USPLIT_ERR_CANCELLED, "cancelled by usplit_tiler_cancel");
+        }
+        const float *head;
+        us_run one = {.seed = t->options.seed, .step = s, .mean_latents = t->mean_latents, .tile_y = place.y0,
+                      .tile_x = place.x0, .fill = fill, .user = &place};
+        US_TRY(t->backend->predict(t->exec, worker, &one, &head));
+        add_sample(r, y, x, head, s);
+    }
+    return USPLIT_OK;
+}
+
+// ---- Groups of tiles --------------------------------------------------------------------------------
+
+// As many tasks run as there are workers of the executable: the task number is the worker.
+static usplit_status work(void *user, int task, int worker)
+{
+    group *g = user;
+    (void)worker;
+    while (!atomic_load(&g->stop)) {
+        int64_t tile = atomic_fetch_add(&g->next, 1);
+        if (tile >= g->tile_end) {
+            break;
+        }
+        usplit_status status = predict_tile(g->r, tile, g->sample, g->sample_end, task);
+        if (status != USPLIT_OK) {
+            atomic_store(&g->stop, 1);
+            return status;
+        }
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status report(const run *r)
+{
+    if (!r->progress) {
+        return USPLIT_OK;
+    }
+    double elapsed = now() - r->begin;
+    double left = r->done ? elapsed / (double)r->done * (double)(r->total - r->done) : -1;
+    usplit_progress p = {
+        .struct_size = sizeof p,
+        .phase = USPLIT_PHASE_TILE,
+        .done = r->done,
+        .total = r->total,
+        .seconds_elapsed = elapsed,
+        .seconds_left = left,
+        .loss = NAN,
+        .val_psnr = NAN,
+        .best_val_psnr = NAN,
+        .learning_rate = NAN,
+        .patches_per_second = elapsed > 0 ? (double)r->done / elapsed : 0,
+    };
+    int32_t answer = r->progress(&p, r->user);
+    if (answer != 0) {
+        US_FAIL(USPLIT_ERR_CANCELLED, "the progress callback returned %d", answer);
+    }
+    return USPLIT_OK;
+}
+
+// Runs the group [tile, tile_end) x [sample, sample_end) and measures it.
+static usplit_status run_group(run *r, int64_t tile, int64_t tile_end, int sample, int sample_end)
+{
+    usplit_tiler *t = r->tiler;
+    int workers = r->layout.workers;
+    group g = {.r = r, .tile_end = tile_end, .sample = sample, .sample_end = sample_end};
+    atomic_init(&g.next, tile);
+    atomic_init(&g.stop, 0);
+    double start = now();
+    US_TRY(us_pool_run(t->context->pool, workers, work, &g));
+    int64_t tiles = tile_end - tile, passes = tiles * (sample_end - sample);
+    int64_t rounds = (tiles + workers - 1) / workers * (sample_end - sample);
+    r->busy += (now() - start) / (double)rounds * (double)passes;
+    r->done += passes;
+    t->seconds_per_pass = r->busy / (double)r->done;
+    return USPLIT_OK;
+}
+
+static usplit_status predict_band(run *r, int64_t tiles)
+{
+    const usplit_tiler *t = r->tiler;
+    for (int64_t tile = 0, end; tile < tiles; tile = end) {
+        // passes of each worker in a group
+        double wish = t->seconds_per_pass > 0 ? GROUP_SECONDS / t->seconds_per_pass : 1;
+        int64_t passes = wish < 1 ? 1 : wish > 1e6 ? 1000000 : (int64_t)wish;
+        int64_t each = passes / t->samples > 1 ? passes / t->samples : 1;
+        end = tile + each * r->layout.workers < tiles ? tile + each * r->layout.workers : tiles;
+        for (int s = 0, s_end; s < t->samples; s = s_end) {
+            s_end = each > 1 || passes >= t->samples - s ? t->samples : s + (int)passes;
+            US_TRY(run_group(r, tile, end, s, s_end));
+            if (end < tiles || s_end < t->samples) {    // else after the band is written
+                US_TRY(report(r));
+            }
+        }
+    }
+    return USPLIT_OK;
+}
+
+// ---- Bands and frames -------------------------------------------------------------------------------
+
+static usplit_status read_rows(void *user, int64_t row, int64_t n, float *dst)
+{
+    run *r = user;
+    return r->io->read(r->io->user, r->frame, row, n, dst);
+}
+
+// Rows that no tile covers, and columns: 0 (data 5.1).
+static usplit_status write_rest(run *r)
+{
+    const us_tile_grid *grid = &r->layout.grid;
+    int64_t most = r->layout.band_rows * grid->inner;
+    for (int64_t row = grid->covered_height, n; row < grid->height; row += n) {
+        n = grid->height - row < most ? grid->height - row : most;
+        memset(r->band, 0, (size_t)(r->tiler->channels * n * grid->width) * sizeof *r->band);
+        US_TRY(r->io->write(r->io->user, r->frame, row, n, r->band));
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status run_frame(run *r)
+{
+    usplit_tiler *t = r->tiler;
+    const us_tile_grid *grid = &r->layout.grid;
+    us_tile_rows_rewind(&r->rows);
+    for (int64_t i = 0, end; i < grid->rows; i = end) {
+        end = i + r->layout.band_rows < grid->rows ? i + r->layout.band_rows : grid->rows;
+        r->band_y = i * grid->inner;
+        int64_t below = end * grid->inner < grid->height ? end * grid->inner : grid->height;
+        r->band_height = below - r->band_y;
+        US_TRY(us_tile_rows_advance(&r->rows, r->band_y - grid->pad, (end - 1) * grid->inner - grid->pad));
+        if (grid->covered_width < grid->width) {
+            memset(r->band, 0, (size_t)(t->channels * r->band_height * grid->width) * sizeof *r->band);
+        }
+        US_TRY(predict_band(r, (end - i) * grid->columns));
+        US_TRY(r->io->write(r->io->user, r->frame, r->band_y, r->band_height, r->band));
+        if (end == grid->rows) {
+            US_TRY(write_rest(r));
+        }
+        US_TRY(report(r));
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status start(run *r)
+{
+    usplit_tiler *t = r->tiler;
+    const us_tile_layout *l = &r->layout;
+    US_TRY(us_tiler_layout(t, r->io->height, r->io->width, &r->layout));
+    r->total = l->grid.rows * l->grid.columns * t->samples;
+    if (__builtin_mul_overflow(r->total, r->io->frames, &r->total)) {
+        US_FAIL(USPLIT_ERR_SHAPE, "%lld frames have more tiles than can be counted",
+                (long long)r->io->frames);
+    }
+    US_TRY(us_tiler_compile(t, l->exec_workers));
+    US_TRY(us_tile_rows_open(&r->rows, t->a, &l->grid, t->coarsest, l->band_rows, &t->normalisation));
+    r->rows.read = read_rows;
+    r->rows.user = r;
+    r->band = us_alloc(t->a, (size_t)l->band_bytes, 1);
+    return r->band ? USPLIT_OK : USPLIT_ERR_MEMORY;
+}
+
+static void fill_result(const run *r, usplit_tiler_result *result)
+{
+    const usplit_tiler *t = r->tiler;
+    const us_tile_layout *l = &r->layout;
+    result->passes = r->done;
+    result->tiles = r->done / t->samples;
+    result->peak_bytes = t->backend->bytes(t->exec) + l->rows_bytes + l->band_bytes;
+    result->seconds = now() - r->begin;
+    for (int c = 0; c < t->channels; c++) {
+        result->gain[c] = t->normalisation.target_deviation[c];
+        result->offset[c] = t->normalisation.target_mean[c];
+    }
+    result->clip_value = t->normalisation.clip_value;
+    result->clipped_pixels = r->rows.clipped;
+    result->samples = t->samples;
+    result->latent = t->mean_latents ? USPLIT_LATENT_MEAN : USPLIT_LATENT_SAMPLE;
+    snprintf(result->device, sizeof result->device, "%s", t->context->facts.device);
+}
+
+usplit_status us_tiler_run(usplit_tiler *t, const us_tile_io *io, usplit_tiler_result *result,
+                           usplit_progress_fn progress, void *user)
+{
+    if (atomic_exchange(&t->running, 1)) {
+        US_FAIL(USPLIT_ERR_BUSY, "the tiler is running: it was called from its own callback");
+    }
+    us_tiler_retain(t);                 // a callback may free the caller's reference
+    atomic_store(&t->cancelled, 0);
+    run r = {.tiler = t, .io = io, .begin = now(), .progress = progress, .user = user};
+    usplit_status status;
+    US_TRY_GOTO(start(&r));
+    for (r.frame = 0; r.frame < io->frames; r.frame++) {
+        US_TRY_GOTO(run_frame(&r));
+    }
+    fill_result(&r, result);
+done:
+    us_free(t->a, r.band);
+    us_tile_rows_close(&r.rows);
+    atomic_store(&t->running, 0);
+    us_tiler_release(t);
+    return status;
+}

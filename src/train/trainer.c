@@ -1,0 +1,328 @@
+// Creation, one step, and what happens at the end of an epoch.
+#include "train/trainer.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "train/schedule.h"
+#include "train/selftest.h"
+
+double us_trainer_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void us_trainer_free(usplit_trainer *t)
+{
+    if (!t) {
+        return;
+    }
+    const us_backend *b = t->context->backend;
+    b->release(t->exec);
+    b->release(t->check);
+    us_plan_free(t->plan);
+    us_plan_free(t->check_plan);
+    void *blocks[] = {t->grads, t->staging, t->check_input, t->check_target, t->check_head, t->state.m, t->state.u,
+                      t->best_file, t->last_file};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        us_free(t->a, blocks[i]);
+    }
+    if (t->model) {
+        t->model->trainers = 0;
+    }
+    us_model_release(t->model);
+    us_dataset_release(t->dataset);
+    usplit_context *context = t->context;
+    us_free(t->a, t);
+    us_context_release(context);
+}
+
+static usplit_status check_fit(const usplit_model *model, const usplit_dataset *dataset)
+{
+    const us_net_config *c = &model->graph->config;
+    usplit_dataset_facts f = {.struct_size = sizeof f};
+    US_TRY(usplit_dataset_info(dataset, &f));
+    if (f.n_channels != c->channels) {
+        US_FAIL(USPLIT_ERR_SHAPE, "the dataset has %lld channels, the model splits into %d", (long long)f.n_channels,
+                c->channels);
+    }
+    if (f.levels < 1 + c->lc_count) {
+        US_FAIL(USPLIT_ERR_SHAPE, "the dataset keeps %d resolution levels, the model needs %d (dataset option levels)",
+                f.levels, 1 + c->lc_count);
+    }
+    if (us_dataset_n_items(dataset, USPLIT_SET_TRAIN, c->patch) < 1) {
+        US_FAIL(USPLIT_ERR_SHAPE, "no training frame is as large as a patch, %d x %d", c->patch, c->patch);
+    }
+    return USPLIT_OK;
+}
+
+// The dataset's statistics become the model's; names and pixel size stay.
+static void take_statistics(usplit_model *model, const us_statistics *s)
+{
+    usplit_model_normalisation *n = &model->normalisation;
+    n->struct_size = sizeof *n;
+    n->clip_value = s->clip_value;
+    n->input_mean = s->input_mean;
+    n->input_deviation = s->input_deviation;
+    memcpy(n->target_mean, s->target_mean, sizeof n->target_mean);
+    memcpy(n->target_deviation, s->target_deviation, sizeof n->target_deviation);
+    n->padding = s->padding;
+    n->padding_value = s->padding_value;
+    model->has_normalisation = 1;
+}
+
+static usplit_status make_plans(usplit_trainer *t)
+{
+    const us_backend *b = t->context->backend;
+    int workers = us_pool_size(t->context->pool);
+    us_plan_options o = {.mode = US_PLAN_TRAIN, .batch = t->options.batch, .kl_weight = t->options.kl_weight,
+                         .free_bits = t->options.free_bits};
+    us_plan_options v = {.mode = US_PLAN_PREDICT};
+    US_TRY(us_plan_build(&t->plan, t->a, t->model->graph, &o));
+    US_TRY(us_plan_build(&t->check_plan, t->a, t->model->graph, &v));
+    int64_t need = us_plan_arena_bytes(t->plan, workers) + us_plan_arena_bytes(t->check_plan, workers) +
+                   6 * 4 * t->model->graph->n_floats;
+    if (t->options.memory_budget > 0 && need > t->options.memory_budget) {
+        US_FAIL(USPLIT_ERR_BUDGET,
+                "training needs %.0f MiB, the budget is %.0f MiB; a smaller batch (now %d), fewer filters (now %d) or "
+                "a smaller patch (now %d) helps",
+                (double)need / 1048576, (double)t->options.memory_budget / 1048576, t->options.batch,
+                t->model->graph->config.filters, t->model->graph->config.patch);
+    }
+    US_TRY(b->compile(&t->exec, t->context, t->plan, workers));
+    return b->compile(&t->check, t->context, t->check_plan, workers);
+}
+
+static usplit_status make_memory(usplit_trainer *t)
+{
+    const us_net_config *c = &t->model->graph->config;
+    size_t n = (size_t)t->model->graph->n_floats, area = (size_t)c->patch * (size_t)c->patch;
+    size_t inputs = area * (size_t)(1 + c->lc_count);
+    t->group = 4 * us_pool_size(t->context->pool);
+    t->grads = us_calloc(t->a, n, sizeof *t->grads);
+    t->state.m = us_calloc(t->a, n, sizeof *t->state.m);
+    t->state.u = us_calloc(t->a, n, sizeof *t->state.u);
+    t->staging = us_alloc(t->a, inputs * (size_t)t->options.batch, sizeof *t->staging);
+    t->check_input = us_alloc(t->a, inputs * (size_t)t->group, sizeof(float));
+    t->check_target = us_alloc(t->a, area * (size_t)c->channels * (size_t)t->group, sizeof(float));
+    t->check_head = us_alloc(t->a, 2 * area * (size_t)c->channels * (size_t)t->group, sizeof(float));
+    return t->grads && t->state.m && t->state.u && t->staging && t->check_input && t->check_target && t->check_head
+               ? USPLIT_OK : USPLIT_ERR_MEMORY;
+}
+
+usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, usplit_dataset *dataset,
+                                const usplit_trainer_options *options)
+{
+    *out = NULL;
+    US_TRY(check_fit(model, dataset));
+    if (model->trainers) {
+        US_FAIL(USPLIT_ERR_STATE, "the model already has a trainer; free it first");
+    }
+    const us_allocator *a = &model->context->allocator;
+    usplit_trainer *t = us_calloc(a, 1, sizeof *t);
+    if (!t) {
+        return USPLIT_ERR_MEMORY;
+    }
+    usplit_status status;
+    t->a = a;
+    t->context = us_context_retain(model->context);
+    t->options = *options;
+    t->options.best_file = t->options.last_file = NULL;
+    t->dataset = us_dataset_retain(dataset);
+    t->state = (us_training_state){.learning_rate = options->learning_rate, .schedule_best = NAN, .early_best = NAN,
+                                   .best_val_psnr = NAN, .best_epoch = -1, .batch = options->batch,
+                                   .seed = (int64_t)options->seed, .steps_per_epoch = options->steps_per_epoch};
+    t->val_psnr = t->val_loss = NAN;
+    t->losses.loss = NAN;
+    us_model_retain(model);
+    t->model = model;
+    t->state.n_items = us_dataset_n_items(dataset, USPLIT_SET_TRAIN, model->graph->config.patch);
+    if (options->best_file) {
+        t->best_file = us_strdup(a, options->best_file);
+    }
+    if (options->last_file) {
+        t->last_file = us_strdup(a, options->last_file);
+    }
+    status = (options->best_file && !t->best_file) || (options->last_file && !t->last_file) ? USPLIT_ERR_MEMORY
+                                                                                           : make_memory(t);
+    if (status == USPLIT_OK) {
+        status = make_plans(t);
+    }
+    if (status != USPLIT_OK) {
+        us_trainer_free(t);
+        return status;
+    }
+    take_statistics(model, us_dataset_statistics(dataset));
+    model->trainers = 1;
+    *out = t;
+    return USPLIT_OK;
+}
+
+usplit_status us_trainer_resume(usplit_trainer *t, const char *file)
+{
+    us_training_state s = t->state;
+    us_statistics now = *us_dataset_statistics(t->dataset);
+    US_TRY(us_checkpoint_resume(t->model, &s, file));
+    t->state = s;
+    take_statistics(t->model, &now);
+    t->val_psnr = t->model->n_history ? t->model->history[t->model->n_history - 1].val_psnr : NAN;
+    return USPLIT_OK;
+}
+
+int64_t us_trainer_steps_per_epoch(const usplit_trainer *t)
+{
+    return t->options.steps_per_epoch > 0 ? t->options.steps_per_epoch
+                                          : (t->state.n_items + t->options.batch - 1) / t->options.batch;
+}
+
+int us_trainer_finished(const usplit_trainer *t)
+{
+    return t->state.stopped_early || t->state.epoch >= t->options.max_epochs ||
+           (t->options.max_steps > 0 && t->state.step >= t->options.max_steps);
+}
+
+// ---- One step ----
+
+// Place of a sample in the endless row of items: with a fixed number of steps per epoch, passes over the
+// data and epochs need not end together.
+static void item_of(const usplit_trainer *t, int sample, int64_t *pass, int64_t *item)
+{
+    int64_t at = t->state.item + sample;
+    *pass = t->state.epoch;
+    *item = at;
+    if (t->options.steps_per_epoch > 0) {
+        at += t->state.epoch * t->options.steps_per_epoch * t->options.batch;
+        *pass = at / t->state.n_items;
+        *item = at % t->state.n_items;
+    }
+}
+
+static usplit_status fill(void *user, int sample, float *const *levels, float *target)
+{
+    usplit_trainer *t = user;
+    const us_net_config *c = &t->model->graph->config;
+    int64_t pass, item, area = (int64_t)c->patch * c->patch;
+    float *input = t->staging + sample * area * (1 + c->lc_count);
+    item_of(t, sample, &pass, &item);
+    US_TRY(us_dataset_train_patch(t->dataset, (uint64_t)t->state.seed, pass, item, c->patch, 1 + c->lc_count, input,
+                                  target));
+    for (int k = 0; k <= c->lc_count; k++) {
+        if (levels[k]) {
+            memcpy(levels[k], input + k * area, (size_t)area * sizeof *input);
+        }
+    }
+    return USPLIT_OK;
+}
+
+static int batch_now(const usplit_trainer *t)
+{
+    int64_t left = t->state.n_items - t->state.item;
+    return t->options.steps_per_epoch > 0 || left > t->options.batch ? t->options.batch : (int)left;
+}
+
+// A batch whose loss or gradient is not finite changes nothing and is counted.
+static usplit_status optimise(usplit_trainer *t, int samples)
+{
+    const us_backend *b = t->context->backend;
+    usplit_model *m = t->model;
+    us_run run = {.seed = (uint64_t)t->state.seed, .step = t->state.step, .samples = samples, .fill = fill, .user = t};
+    US_TRY(b->prepare(t->exec, m->params));
+    US_TRY(b->train(t->exec, &run, &t->losses, t->grads));
+    t->gradient_norm = NAN;
+    if (isfinite(t->losses.loss)) {
+        US_TRY(b->gradient_norm(t->exec, t->grads, &t->gradient_norm));
+    }
+    t->state.step++;
+    if (!isfinite(t->gradient_norm)) {
+        t->state.skipped++;
+        return USPLIT_OK;
+    }
+    double clip = t->options.clip_norm, scale = 1;
+    if (clip > 0 && t->gradient_norm + 1e-6 > clip) {       // data section 4.2
+        scale = clip / (t->gradient_norm + 1e-6);
+    }
+    t->state.updates++;
+    US_TRY(b->adamax(t->exec, m->params, t->grads, t->state.m, t->state.u, t->state.learning_rate, t->state.updates,
+                     scale));
+    b->update_statistics(t->exec, m->params);
+    t->state.epoch_loss += t->losses.loss;
+    t->state.epoch_reconstruction += t->losses.reconstruction;
+    t->state.epoch_kl += t->losses.kl;
+    t->state.epoch_steps++;
+    m->steps++;
+    return USPLIT_OK;
+}
+
+static usplit_status end_epoch(usplit_trainer *t, double began)
+{
+    us_training_state *s = &t->state;
+    int improved = 0;
+    double n = s->epoch_steps > 0 ? (double)s->epoch_steps : NAN;
+    usplit_status stop = us_trainer_validate(t);
+    if (stop != USPLIT_OK && stop != USPLIT_ERR_CANCELLED) {
+        return stop;
+    }
+    if (stop == USPLIT_ERR_CANCELLED) {     // an epoch is whole or it has not ended: validate without asking
+        usplit_progress_fn progress = t->progress;
+        t->progress = NULL;
+        int cancelled = atomic_exchange(&t->cancel, 0);
+        usplit_status again = us_trainer_validate(t);
+        t->progress = progress;
+        atomic_store(&t->cancel, cancelled);
+        US_TRY(again);
+    }
+    us_schedule schedule = {s->learning_rate, s->schedule_best, s->schedule_bad};
+    us_epoch row = {s->step, s->epoch_loss / n, s->epoch_reconstruction / n, s->epoch_kl / n, t->val_psnr,
+                    t->val_loss, s->learning_rate, s->seconds + us_trainer_clock() - began};
+    if (isnan(t->val_psnr) && us_dataset_n_items(t->dataset, USPLIT_SET_VALIDATION, t->model->graph->config.patch) == 0) {
+        improved = 1;                       // nothing to validate on: the newest counts as the best
+    } else {
+        us_schedule_step(&schedule, t->val_psnr, 1, t->options.lr_factor, t->options.lr_patience);
+        s->stopped_early = us_early_stop(&s->early_best, &s->early_bad, t->val_psnr, t->options.early_stop_patience,
+                                         &improved);
+    }
+    s->learning_rate = schedule.learning_rate;
+    s->schedule_best = schedule.best;
+    s->schedule_bad = schedule.bad;
+    US_TRY(us_model_add_epoch(t->model, &row));
+    if (improved) {
+        s->best_val_psnr = t->val_psnr;
+        s->best_epoch = s->epoch;
+        t->model->best_val_psnr = t->val_psnr;
+    }
+    s->epoch++;
+    t->model->epochs = s->epoch;
+    s->item = 0;
+    s->epoch_loss = s->epoch_reconstruction = s->epoch_kl = 0;
+    s->epoch_steps = 0;
+    if (improved && t->best_file) {
+        US_TRY(us_selftest_make(t->model, t->check));
+        US_TRY(us_checkpoint_write(t->model, NULL, t->best_file));
+    }
+    if (t->last_file) {
+        US_TRY(us_trainer_save(t, t->last_file));
+    }
+    return stop;
+}
+
+usplit_status us_trainer_step(usplit_trainer *t)
+{
+    double began = us_trainer_clock();
+    int samples = batch_now(t);
+    US_TRY(optimise(t, samples));
+    t->state.item += samples;
+    int64_t steps = us_trainer_steps_per_epoch(t), done = t->state.item / t->options.batch;
+    int ends = t->options.steps_per_epoch > 0 ? done >= steps : t->state.item >= t->state.n_items;
+    usplit_status status = ends ? end_epoch(t, began) : USPLIT_OK;
+    t->state.seconds += us_trainer_clock() - began;
+    return status;
+}
+
+usplit_status us_trainer_save(usplit_trainer *t, const char *file)
+{
+    US_TRY(us_selftest_make(t->model, t->check));
+    return us_checkpoint_write(t->model, &t->state, file);
+}

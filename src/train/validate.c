@@ -1,0 +1,96 @@
+// Validation: one pass over the validation grid in evaluation mode, one posterior sample per patch.
+#include <math.h>
+#include <string.h>
+
+#include "image/quality.h"
+#include "kernels/elem.h"
+#include "train/trainer.h"
+
+typedef struct pass {
+    usplit_trainer *t;
+    int64_t first;          // item number of the group's first patch
+    int64_t inputs, targets, heads;     // floats per patch
+} pass;
+
+typedef struct patch_input {
+    const float *levels;    // [1 + lc_count][area]
+    int64_t area;
+} patch_input;
+
+static usplit_status fill(void *user, int sample, float *const *levels, float *target)
+{
+    const patch_input *in = user;
+    (void)sample;
+    (void)target;
+    for (int k = 0; k < US_MAX_LC; k++) {
+        if (levels[k]) {
+            memcpy(levels[k], in->levels + k * in->area, (size_t)in->area * sizeof(float));
+        }
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status one_patch(void *user, int task, int worker)
+{
+    pass *p = user;
+    usplit_trainer *t = p->t;
+    const us_net_config *c = &t->model->graph->config;
+    const float *head;
+    float *input = t->check_input + task * p->inputs;
+    patch_input in = {input, (int64_t)c->patch * c->patch};
+    US_TRY(us_dataset_grid_patch(t->dataset, USPLIT_SET_VALIDATION, p->first + task, c->patch, 1 + c->lc_count,
+                                 input, t->check_target + task * p->targets));
+    us_run run = {.seed = us_stream((uint64_t)t->state.seed, US_RNG_VALIDATE, (uint64_t)t->state.epoch, 0),
+                  .step = p->first + task, .fill = fill, .user = &in};
+    US_TRY(t->context->backend->predict(t->check, worker, &run, &head));
+    memcpy(t->check_head + task * p->heads, head, (size_t)p->heads * sizeof *head);
+    return USPLIT_OK;
+}
+
+// Mean over pixels and channels of the negative log-likelihood (networks 5.1).
+static double patch_loss(const us_net_config *c, const float *target, const float *head)
+{
+    double sum = 0;
+    int64_t pixels = (int64_t)c->patch * c->patch;
+    float bound = (float)c->logvar_lower_bound;
+    for (int64_t i = 0; i < pixels; i++) {
+        for (int k = 0; k < c->channels; k++) {
+            float raw = head[i * 2 * c->channels + c->channels + k];
+            sum += (double)us_nll(target[i * c->channels + k], head[i * 2 * c->channels + k], raw < bound ? bound : raw);
+        }
+    }
+    return sum / ((double)pixels * c->channels);
+}
+
+usplit_status us_trainer_validate(usplit_trainer *t)
+{
+    const us_net_config *c = &t->model->graph->config;
+    int64_t area = (int64_t)c->patch * c->patch, n = us_dataset_n_items(t->dataset, USPLIT_SET_VALIDATION, c->patch);
+    pass p = {.t = t, .inputs = area * (1 + c->lc_count), .targets = area * c->channels, .heads = area * 2 * c->channels};
+    us_val_psnr psnr;
+    double loss = 0;
+    if (t->options.max_validation_patches > 0 && t->options.max_validation_patches < n) {
+        n = t->options.max_validation_patches;
+    }
+    t->val_psnr = t->val_loss = NAN;
+    if (n == 0) {
+        return USPLIT_OK;
+    }
+    us_val_psnr_init(&psnr, c->channels);
+    US_TRY(t->context->backend->prepare(t->check, t->model->params));
+    for (p.first = 0; p.first < n; p.first += t->group) {
+        int m = (int)(n - p.first < t->group ? n - p.first : t->group);
+        US_TRY(us_pool_run(t->context->pool, m, one_patch, &p));
+        for (int i = 0; i < m; i++) {           // in order, so that sums do not depend on the threads
+            const float *target = t->check_target + i * p.targets, *head = t->check_head + i * p.heads;
+            for (int k = 0; k < c->channels; k++) {
+                us_val_psnr_add(&psnr, k, target + k, c->channels, head + k, 2 * c->channels, area);
+            }
+            loss += patch_loss(c, target, head);
+        }
+        US_TRY(us_trainer_report(t, USPLIT_PHASE_VALIDATE, p.first + m, n, 0));
+    }
+    t->val_psnr = us_val_psnr_result(&psnr);
+    t->val_loss = loss / (double)n;
+    return USPLIT_OK;
+}

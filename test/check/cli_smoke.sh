@@ -1,0 +1,165 @@
+#!/bin/bash
+# cli_smoke.sh PROGRAM: the usplit program end to end on tiny data. Synthetic images, training, its
+# interruption and resumption, splitting, evaluation, the demo; and what must be refused, with which status.
+set -u
+program=$(realpath "$1")
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+bad=0 checks=0
+
+fail() {
+    echo "cli_smoke: $1"
+    sed 's/^/    /' err 2> /dev/null | tail -5
+    bad=1
+}
+
+# expect STATUS WORDS...: runs the program; its output goes to files out and err.
+expect() {
+    local status=$1
+    shift
+    checks=$((checks + 1))
+    timeout -k 5 60 "$program" "$@" > out 2> err < /dev/null
+    local is=$?
+    [ $is = "$status" ] || fail "usplit $*: status $is, expected $status"
+    # A failure says why, in one line of its own.
+    if [ "$status" = 1 ] || [ "$status" = 2 ]; then
+        [ "$(grep -c '^usplit: ' err)" = 1 ] || fail "usplit $*: not one error line"
+    fi
+}
+
+says() {    # FILE WORDS
+    checks=$((checks + 1))
+    grep -q -- "$2" "$1" || fail "'$2' is not in $1: $(head -3 "$1")"
+}
+
+there() {   # FILE AT-LEAST-BYTES
+    checks=$((checks + 1))
+    [ -f "$1" ] && [ "$(stat -c %s "$1")" -ge "$2" ] || fail "$1 is missing or shorter than $2 bytes"
+}
+
+absent() {
+    checks=$((checks + 1))
+    [ ! -e "$1" ] || fail "$1 is there"
+}
+
+tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per-epoch 4 --threads 2 --device cpu"
+
+# ---- Help and wrong usage
+expect 0 --version
+says out '^usplit [0-9]'
+expect 0 help
+for command in demo train split eval info synth; do
+    expect 0 help $command
+    says out 'Example:'
+    expect 2 $command --no-such-option
+done
+expect 2 nonsense
+expect 2 train --channel a.tif -o m.h5
+expect 2 train --channel a.tif --channel b.tif
+expect 2 train --channel a.tif --channel b.tif -o m.h5 --batch many
+expect 2 train --channel a.tif --channel b.tif -o m.h5 --family gan
+expect 2 split m.h5 a.tif
+expect 1 train --channel a.tif --channel b.tif -o m.h5
+says err 'no such file'
+expect 1 info nothing.h5
+expect 1 split nothing.h5 a.tif -o b.tif
+
+# ---- Synthetic images
+expect 0 synth -o data --frames 12 --size 128 --seed 3
+there data/ch1.tif 786432
+there data/ch2.tif 786432
+expect 1 synth -o data --frames 12
+says err 'overwrite'
+pair='--channel data/ch1.tif --channel data/ch2.tif'
+
+# ---- Training
+expect 0 train $pair $tiny --epochs 2 --names 'slow waves,fast' --history h.csv -o m.h5 --json
+there m.h5 1000
+there m.last.h5 1000
+there m.svg 500
+says out '"steps": 8'
+says err 'parameters'
+[ "$(wc -l < h.csv)" = 3 ] || fail "h.csv has $(wc -l < h.csv) lines, expected 3"
+expect 1 train $pair $tiny -o m.h5
+says err 'overwrite'
+expect 2 train $pair $tiny --resume --levels 3 -o m.h5
+expect 0 train $pair $tiny --resume --epochs 3 --history h.csv -o m.h5 --json
+says out '"steps": 12'
+[ "$(wc -l < h.csv)" = 4 ] || fail "h.csv has $(wc -l < h.csv) lines after resuming, expected 4"
+expect 0 train --channel data/ch1.tif --channel data/ch2.tif --val-channel data/ch1.tif --val-channel data/ch2.tif \
+    $tiny --steps 2 -o v.h5 --quiet
+there v.h5 1000
+expect 1 train --channel data/ch1.tif --channel m.h5 $tiny -o x.h5
+absent x.h5
+
+# ---- Ctrl-C: a whole checkpoint, status 130, and it goes on
+"$program" train $pair $tiny --epochs 100000 --patience 100000 -o c.h5 > out 2> err < /dev/null &
+pid=$!
+for _ in $(seq 100); do
+    [ -f c.last.h5 ] && break
+    sleep 0.1
+done
+kill -INT $pid
+wait $pid
+status=$?
+checks=$((checks + 1))
+[ $status = 130 ] || fail "interrupted training: status $status, expected 130"
+expect 0 info c.last.h5
+says out 'trained'
+steps=$(sed -n 's/^trained .* \([0-9]*\) steps.*/\1/p' out)
+expect 0 train $pair $tiny --resume --steps $((steps + 3)) --patience 100000 -o c.h5 --json
+says out "\"steps\": $((steps + 3))"
+
+# ---- What the model is
+expect 0 info m.h5 --check --plan predict
+says out 'slow waves'
+says out 'check     ok'
+expect 0 info m.h5 --json
+says out '"lc_count": 2'
+expect 0 info --variant regular --levels 3 --filters 16 --plan train
+
+# ---- Splitting
+expect 0 split m.h5 data/ch1.tif -o s.tif --preview s.png --threads 2 --json
+there s.tif 1572864
+there s.png 1000
+says out '"pages": 12'
+expect 1 split m.h5 data/ch1.tif -o s.tif
+expect 0 split m.h5 data/ch1.tif -o s.tif --overwrite --type u16 --frames 2:5 --sum --pad 8
+there s.tif 196608
+expect 0 split m.h5 s.tif@2 -o again.tif
+expect 1 split m.h5 s.tif -o refused.tif
+says err 'choose one'
+expect 0 split m.h5 data -o folder --frames 0:1
+there folder/ch1_split.tif 131072
+there folder/ch2_split.tif 131072
+expect 2 split m.h5 data -o one.tif
+head -c 300000 data/ch1.tif > cut.tif
+expect 1 split m.h5 cut.tif -o cut_split.tif
+absent cut_split.tif
+head -c 2000 m.h5 > cut.h5
+expect 1 split cut.h5 data/ch1.tif -o no.tif
+absent no.tif
+
+# ---- Evaluation
+expect 0 eval m.h5 $pair --picture e.png -o split --threads 2
+says out 'RI-PSNR'
+says out '^slow waves '
+there e.png 10000
+there split/ch1_0011.tif 131072
+expect 0 eval m.h5 $pair --json --quiet
+says out '"ri_psnr"'
+expect 2 eval m.h5 --channel data/ch1.tif
+
+# ---- The demo, cut short
+expect 0 demo -o demo --steps 3 --frames 20 --threads 2
+there demo/demo.png 10000
+there demo/split.tif 100000
+there demo/model.h5 1000
+says out 'RI-PSNR'
+expect 1 demo -o demo --steps 3
+checks=$((checks + 1))
+[ -z "$(find . -name '*.tmp')" ] || fail "temporary files are left: $(find . -name '*.tmp')"
+
+[ $bad = 0 ] && echo "$checks checks of the program"
+exit $bad

@@ -1,0 +1,684 @@
+// The CPU backend against the reference (src/cpu/ref.h) on random networks: families, variants, sizes, widths,
+// batches, threads, clips, free bits and dropout drawn from a seed. Training: losses, every gradient, running
+// statistics. Prediction: full windows against the reference, inner windows against the full ones.
+// USPLIT_TEST_SEED=n draws other networks, USPLIT_TEST_VERBOSE=1 tells the worst errors.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "backend/backend.h"
+#include "cpu/ref.h"
+#include "kernels/elem.h"
+
+static uint64_t seed, drawn;
+
+static double uniform(double low, double high)
+{
+    us_u32x4 r = us_philox(seed, (uint32_t)drawn++, 0, 0, 98);
+    return low + (high - low) * us_uniform53(r.v[0], r.v[1]);
+}
+
+static int pick(int low, int high)
+{
+    return low + (int)uniform(0, high - low + 1);
+}
+
+static uint64_t first_seed(void)
+{
+    const char *text = getenv("USPLIT_TEST_SEED");
+    return text ? strtoull(text, NULL, 10) : 1;
+}
+
+// ---- A random case -------------------------------------------------------------------------------------
+
+typedef struct trial {
+    us_net_config config;
+    us_graph *graph;
+    int batch, threads;
+    double kl_weight, free_bits;
+    uint64_t run_seed;
+    int64_t step;
+    float *params;
+    float *levels[US_MAX_LC], *target;          // [N][size][size], [N][size][size][K]
+    float *noise[USPLIT_MAX_LEVELS];            // [N][h][w][z]
+    usplit_context *context;
+} trial;
+
+static float *random_floats(int64_t n, double low, double high)
+{
+    float *x = calloc((size_t)n + 1, sizeof *x);
+    assert_non_null(x);
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = (float)uniform(low, high);
+    }
+    return x;
+}
+
+static void random_config(trial *t)
+{
+    static const int widths[] = {1, 2, 3, 5, 8, 9, 16, 17};
+    usplit_model_options o = {.struct_size = sizeof o, .family = pick(0, 3) == 0, .variant = pick(0, 3)};
+    o.levels = o.variant == USPLIT_VARIANT_DEEP ? pick(2, 5) : pick(1, 3);
+    o.lc_count = o.variant == USPLIT_VARIANT_VANILLA ? 0 : pick(1, o.levels);
+    o.filters = widths[pick(0, 7)];
+    o.channels = pick(2, 4);
+    for (int i = 0; i < o.levels; i++) {
+        o.z_dims[i] = pick(1, 9);
+    }
+    o.patch = o.levels > 3 ? 32 : 8 * pick(1, 3);
+    if (o.variant == USPLIT_VARIANT_VANILLA && pick(0, 1)) {
+        o.patch += 2;           // padded to a multiple of 2^n
+    }
+    o.dropout = pick(0, 1) ? uniform(0.05, 0.5) : -1;
+    o.var_clip_max = pick(0, 1) ? uniform(-0.5, 1) : 0;
+    o.logvar_lower_bound = pick(0, 1) ? uniform(-1, 0.2) : 0;
+    assert_int_equal(us_net_config_from(&t->config, &o), USPLIT_OK);
+}
+
+static void open_data(trial *t, int size)
+{
+    assert_int_equal(us_graph_build(&t->graph, NULL, &t->config, size), USPLIT_OK);
+    const us_graph *g = t->graph;
+    t->params = calloc((size_t)g->n_floats, sizeof *t->params);
+    us_graph_init_params(g, seed, t->params);
+    for (int p = 0; p < g->n_params; p++) {
+        const us_param *a = &g->params[p];
+        for (int64_t i = 0; i < a->count && a->kind != US_PARAM_COUNTER; i++) {
+            double spread = a->kind == US_PARAM_WEIGHT ? 0.7 / sqrt((double)a->fan_in) : 0.2;
+            t->params[a->offset + i] += (float)(spread * uniform(-1, 1));
+        }
+    }
+    int64_t pixels = (int64_t)t->batch * size * size;
+    for (int l = 0; l <= t->config.lc_count; l++) {
+        t->levels[l] = random_floats(pixels, -2, 2);
+    }
+    t->target = random_floats(pixels * t->config.channels, -2, 2);
+    for (int l = 0; l < t->config.levels; l++) {
+        const us_node *z = &g->nodes[g->latent[l]];
+        t->noise[l] = random_floats((int64_t)t->batch * z->h * z->w * z->c, -2, 2);
+    }
+}
+
+static void close_data(trial *t)
+{
+    for (int l = 0; l < US_MAX_LC; l++) {
+        free(t->levels[l]);
+        t->levels[l] = NULL;
+    }
+    for (int l = 0; l < USPLIT_MAX_LEVELS; l++) {
+        free(t->noise[l]);
+        t->noise[l] = NULL;
+    }
+    free(t->target);
+    free(t->params);
+    us_graph_free(t->graph);
+}
+
+static void open_context(trial *t, int threads)
+{
+    usplit_context_options o;
+    assert_int_equal(usplit_context_options_init(&o, sizeof o), USPLIT_OK);
+    o.device = "cpu";
+    o.threads = threads;
+    assert_int_equal(usplit_context_create(&t->context, &o), USPLIT_OK);
+}
+
+static void describe(const trial *t, char *text, size_t size)
+{
+    const us_net_config *c = &t->config;
+    snprintf(text, size,
+             "seed %llu: family %d variant %d levels %d context %d filters %d patch %d size %d channels %d z0 %d "
+             "dropout %.3g clip %.3g bound %.3g batch %d threads %d kl %.3g free bits %.3g",
+             (unsigned long long)seed, c->family, c->variant, c->levels, c->lc_count, c->filters, c->patch,
+             t->graph->size, c->channels, c->z_dims[0], c->dropout, c->var_clip_max, c->logvar_lower_bound, t->batch,
+             t->threads, t->kl_weight, t->free_bits);
+}
+
+// ---- Reference ------------------------------------------------------------------------------------------
+
+static us_ref *open_reference(const trial *t, int train)
+{
+    const us_graph *g = t->graph;
+    us_ref *ref;
+    assert_int_equal(us_ref_create(&ref, NULL, g, t->batch, train), USPLIT_OK);
+    int64_t pixels = (int64_t)t->batch * g->size * g->size;
+    for (int l = 0; l <= t->config.lc_count; l++) {
+        for (int64_t i = 0; i < pixels; i++) {
+            us_ref_input(ref, l)[i] = t->levels[l][i];
+        }
+    }
+    for (int64_t i = 0; i < pixels * t->config.channels; i++) {
+        us_ref_target(ref)[i] = t->target[i];
+    }
+    for (int l = 0; l < t->config.levels; l++) {
+        const us_node *z = &g->nodes[g->latent[l]];
+        for (int64_t i = 0; us_ref_noise(ref, l) && i < (int64_t)t->batch * z->h * z->w * z->c; i++) {
+            us_ref_noise(ref, l)[i] = t->noise[l][i];
+        }
+    }
+    if (train) {
+        us_ref_draw_masks(ref, t->run_seed, t->step);
+    }
+    return ref;
+}
+
+static double margin_of(const us_ref *ref, const us_graph *g, int node, int batch, double clip)
+{
+    const us_node *n = &g->nodes[node];
+    double margin = HUGE_VAL;
+    for (int64_t i = 0; i < (int64_t)batch * n->h * n->w; i++) {
+        for (int c = n->c / 2; c < n->c; c++) {
+            margin = fmin(margin, fabs(us_ref_value(ref, node)[i * n->c + c] - clip));
+        }
+    }
+    return margin;
+}
+
+// Distance of the nearest value from a clip, where a rounding error switches a gradient off or on.
+static double kink_margin(const trial *t, const us_ref *ref)
+{
+    const us_graph *g = t->graph;
+    double margin = margin_of(ref, g, g->head, t->batch, t->config.logvar_lower_bound);
+    for (int l = 0; l < t->config.levels; l++) {
+        if (g->kl[l] >= 0) {
+            const us_node *kl = &g->nodes[g->kl[l]];
+            margin = fmin(margin, margin_of(ref, g, kl->in[0], t->batch, t->config.var_clip_max));
+            margin = fmin(margin, margin_of(ref, g, kl->in[2], t->batch, t->config.var_clip_max));
+        }
+    }
+    return margin;
+}
+
+// ---- CPU backend ------------------------------------------------------------------------------------------
+
+static usplit_status fill(void *user, int sample, float *const *levels, float *target)
+{
+    const trial *t = user;
+    int64_t pixels = (int64_t)t->graph->size * t->graph->size;
+    for (int l = 0; l <= t->config.lc_count; l++) {
+        if (levels[l]) {
+            memcpy(levels[l], t->levels[l] + sample * pixels, (size_t)pixels * sizeof(float));
+        }
+    }
+    if (target) {
+        int64_t n = pixels * t->config.channels;
+        memcpy(target, t->target + sample * n, (size_t)n * sizeof(float));
+    }
+    return USPLIT_OK;
+}
+
+typedef struct outcome {
+    us_losses losses;
+    float *grads, *after, *head;
+    unsigned char *has_grad;
+} outcome;
+
+static us_run run_of(trial *t)
+{
+    return (us_run){.seed = t->run_seed, .step = t->step, .noise = (const float *const *)t->noise, .fill = fill,
+                    .user = t};
+}
+
+static outcome train(trial *t, int threads, const us_run *run)
+{
+    const us_graph *g = t->graph;
+    size_t n = (size_t)g->n_floats;
+    int64_t head = (int64_t)g->size * g->size * 2 * t->config.channels;
+    outcome o = {.grads = calloc(n, sizeof(float)), .after = calloc(n, sizeof(float)),
+                 .head = calloc((size_t)(t->batch * head), sizeof(float)),
+                 .has_grad = calloc((size_t)g->n_params, 1)};
+    us_plan *plan;
+    us_exec *exec;
+    us_plan_options options = {.mode = US_PLAN_TRAIN, .batch = t->batch, .kl_weight = t->kl_weight,
+                               .free_bits = t->free_bits, .outputs = &g->head, .n_outputs = 1};
+    open_context(t, threads);
+    assert_int_equal(us_plan_build(&plan, NULL, g, &options), USPLIT_OK);
+    assert_int_equal(us_backend_cpu.compile(&exec, t->context, plan, threads), USPLIT_OK);
+    memcpy(o.after, t->params, n * sizeof(float));
+    for (int round = 0; round < 2; round++) {       // the second time in memory that was used
+        assert_int_equal(us_backend_cpu.prepare(exec, t->params), USPLIT_OK);
+        assert_int_equal(us_backend_cpu.train(exec, run, &o.losses, o.grads), USPLIT_OK);
+    }
+    us_backend_cpu.update_statistics(exec, o.after);
+    for (int s = 0; s < t->batch; s++) {
+        memcpy(o.head + s * head, us_backend_cpu.output(exec, s, g->head), (size_t)head * sizeof(float));
+    }
+    memcpy(o.has_grad, plan->has_grad, (size_t)g->n_params);
+    us_backend_cpu.release(exec);
+    us_plan_free(plan);
+    usplit_context_free(t->context);
+    return o;
+}
+
+static void free_outcome(outcome *o)
+{
+    free(o->grads);
+    free(o->after);
+    free(o->head);
+    free(o->has_grad);
+}
+
+// Predicts a window of sample 0; the caller frees the result, [h][w][2K].
+static float *predict(trial *t, us_rect want, const us_run *run)
+{
+    us_plan *plan;
+    us_exec *exec;
+    const float *head;
+    us_plan_options options = {.mode = US_PLAN_PREDICT, .batch = 1, .want = want};
+    open_context(t, 1);
+    assert_int_equal(us_plan_build(&plan, NULL, t->graph, &options), USPLIT_OK);
+    assert_int_equal(us_backend_cpu.compile(&exec, t->context, plan, 2), USPLIT_OK);
+    assert_int_equal(us_backend_cpu.prepare(exec, t->params), USPLIT_OK);
+    assert_int_equal(us_backend_cpu.predict(exec, 0, run, &head), USPLIT_OK);
+    assert_int_equal(us_backend_cpu.predict(exec, 1, run, &head), USPLIT_OK);
+    int side = t->graph->size;
+    int64_t n = (int64_t)(want.h ? want.h : side) * (want.h ? want.w : side) * 2 * t->config.channels;
+    float *copy = calloc((size_t)n, sizeof *copy);
+    memcpy(copy, head, (size_t)n * sizeof *copy);
+    us_backend_cpu.release(exec);
+    us_plan_free(plan);
+    usplit_context_free(t->context);
+    return copy;
+}
+
+// ---- Comparison --------------------------------------------------------------------------------------------
+
+static double worst_loss, worst_head, worst_gradient, worst_statistics, worst_prediction, worst_window;
+
+static void within(const trial *t, const char *what, double error, double allowed, double *worst)
+{
+    *worst = fmax(*worst, error / allowed);
+    if (!(error <= allowed)) {
+        char text[512];
+        describe(t, text, sizeof text);
+        fail_msg("%s: error %.3g, allowed %.3g\n    %s", what, error, allowed, text);
+    }
+}
+
+// Largest difference, and the largest value.
+static double difference(const float *a, const double *b, int64_t n, double *most)
+{
+    double error = 0;
+    *most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - b[i]);
+        error = d > error || isnan(d) ? d : error;
+        *most = fmax(*most, fabs(b[i]));
+    }
+    return error;
+}
+
+static double root_mean_square(const trial *t, const us_ref *ref, int node)
+{
+    const us_node *n = &t->graph->nodes[node];
+    int64_t count = (int64_t)t->batch * n->h * n->w * n->c;
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        sum += us_ref_value(ref, node)[i] * us_ref_value(ref, node)[i];
+    }
+    return sqrt(sum / (double)count);
+}
+
+// What a float32 backward pass can be held to. A unit of rounding is 6e-8. The published implementation in
+// float32 is within 8.5e-6 of double precision on these networks, relative to the tensor's largest gradient
+// (fixtures of the published networks); random clips and tiny batch statistics cost some more: 5e-5. Terms
+// of a sum may cancel, exactly so for a bias in front of batch normalisation: 2e-6, the error of a term, of
+// the sum of their magnitudes, |g| for a bias, |g| times the input's root mean square for a weight.
+static void compare_gradients(const trial *t, const us_ref *ref, const double *grads, const outcome *o)
+{
+    const us_graph *g = t->graph;
+    double *cancel = calloc((size_t)g->n_params, sizeof *cancel);
+    for (int i = 0; i < g->n_nodes; i++) {
+        const us_node *n = &g->nodes[i];
+        if (n->op != US_OP_CONV && n->op != US_OP_TCONV && n->op != US_OP_BNORM) {
+            continue;
+        }
+        double input = n->op == US_OP_BNORM ? 1 : root_mean_square(t, ref, n->in[0]);
+        for (int c = 0; c < n->c; c++) {
+            double sum = 0;
+            for (int64_t p = 0; p < (int64_t)t->batch * n->h * n->w; p++) {
+                sum += fabs(us_ref_gradient(ref, i)[p * n->c + c]);
+            }
+            cancel[n->bias] = fmax(cancel[n->bias], sum);
+            cancel[n->weight] = fmax(cancel[n->weight], sum * input);
+        }
+    }
+    for (int p = 0; p < g->n_params; p++) {
+        const us_param *a = &g->params[p];
+        double most, error = difference(o->grads + a->offset, grads + a->offset, a->count, &most);
+        within(t, a->name, error, 5e-5 * most + 2e-6 * cancel[p] + 1e-9, &worst_gradient);
+    }
+    free(cancel);
+}
+
+static void compare_statistics(const trial *t, const us_ref *ref, const outcome *o)
+{
+    const us_graph *g = t->graph;
+    double *after = calloc((size_t)g->n_floats, sizeof *after), most;
+    for (int64_t i = 0; i < g->n_floats; i++) {
+        after[i] = t->params[i];
+    }
+    us_ref_statistics(ref, t->params, after);
+    for (int p = 0; p < g->n_params; p++) {
+        const us_param *a = &g->params[p];
+        double error = difference(o->after + a->offset, after + a->offset, a->count, &most);
+        within(t, a->name, error, 5e-6 * most + 5e-7, &worst_statistics);
+        if (a->kind == US_PARAM_COUNTER) {
+            assert_true(error == 0);
+        }
+    }
+    free(after);
+}
+
+static void compare_training(const trial *t, us_ref *ref, const us_ref_losses *x, const outcome *o)
+{
+    const us_graph *g = t->graph;
+    const us_losses *y = &o->losses;
+    double *grads = calloc((size_t)g->n_floats, sizeof *grads), most;
+    unsigned char *has_grad = calloc((size_t)g->n_params, 1);
+    us_ref_run_backward(ref, t->params, grads, has_grad);
+    int64_t values = (int64_t)t->batch * g->size * g->size * 2 * t->config.channels;
+    double error = difference(o->head, us_ref_value(ref, g->head), values, &most);
+    within(t, "head", error, 2e-5 * most, &worst_head);
+    within(t, "loss", fabs(y->loss - x->loss), 2e-5 * fabs(x->loss) + 1e-6, &worst_loss);
+    within(t, "reconstruction", fabs(y->reconstruction - x->reconstruction),
+           2e-5 * fabs(x->reconstruction) + 1e-6, &worst_loss);
+    within(t, "KL", fabs(y->kl - x->kl), 2e-5 * fabs(x->kl) + 1e-6, &worst_loss);
+    for (int c = 0; c < t->config.channels; c++) {
+        within(t, "loss of a channel", fabs(y->channel[c] - x->channel[c]), 2e-5 * fabs(x->channel[c]) + 1e-6,
+               &worst_loss);
+    }
+    for (int l = 0; l < t->config.levels; l++) {
+        within(t, "KL of a level", fabs(y->level[l] - x->level[l]), 2e-5 * fabs(x->level[l]) + 1e-6, &worst_loss);
+    }
+    assert_memory_equal(has_grad, o->has_grad, (size_t)g->n_params);
+    compare_gradients(t, ref, grads, o);
+    compare_statistics(t, ref, o);
+    free(grads);
+    free(has_grad);
+}
+
+// ---- Tests -------------------------------------------------------------------------------------------------
+
+static void report(const char *what, double worst)
+{
+    if (getenv("USPLIT_TEST_VERBOSE")) {
+        print_message("%s: worst error %.2g of what is allowed\n", what, worst);
+    }
+}
+
+static void begin(trial *t, int number)
+{
+    seed = first_seed() * 10000 + (uint64_t)number;
+    drawn = 0;
+    *t = (trial){.batch = pick(1, 3), .threads = pick(1, 3), .kl_weight = uniform(0.1, 2),
+                 .free_bits = pick(0, 2) == 0 ? uniform(0.2, 2) : 0, .run_seed = 77 + seed, .step = pick(0, 9)};
+    do {        // batch statistics of fewer than 8 values amplify rounding without end
+        random_config(t);
+    } while (t->batch * t->config.patch * t->config.patch >> 2 * t->config.levels < 8);
+}
+
+static void training_agrees_with_the_reference(void **state)
+{
+    (void)state;
+    int compared = 0;
+    for (int number = 0; number < 40; number++) {
+        trial t;
+        begin(&t, number);
+        open_data(&t, t.config.patch);
+        us_ref *ref = open_reference(&t, 1);
+        us_ref_losses losses;
+        us_ref_run_forward(ref, t.params, t.kl_weight, t.free_bits, &losses);
+        if (kink_margin(&t, ref) > 1e-5) {
+            us_run run = run_of(&t);
+            outcome o = train(&t, t.threads, &run);
+            compare_training(&t, ref, &losses, &o);
+            free_outcome(&o);
+            compared++;
+        }
+        us_ref_free(ref);
+        close_data(&t);
+    }
+    assert_true(compared >= 30);
+    report("losses", worst_loss);
+    report("head", worst_head);
+    report("gradients", worst_gradient);
+    report("statistics", worst_statistics);
+}
+
+// Noise as documented: Box-Muller on Philox words keyed by seed, step, sample, level and place.
+static void training_draws_the_documented_noise(void **state)
+{
+    (void)state;
+    int compared = 0;
+    for (int number = 100; number < 106; number++) {
+        trial t;
+        begin(&t, number);
+        t.config.family = USPLIT_FAMILY_HVAE;
+        open_data(&t, t.config.patch);
+        for (int l = 0; l < t.config.levels; l++) {
+            const us_node *z = &t.graph->nodes[t.graph->latent[l]];
+            for (int64_t i = 0; i < (int64_t)t.batch * z->h * z->w * z->c; i++) {
+                int64_t pixel = i / z->c, c = i % z->c, place = pixel % (z->h * z->w);
+                uint64_t stream = us_stream(t.run_seed, US_RNG_LATENT, (uint64_t)t.step,
+                                            (uint32_t)(pixel / (z->h * z->w)));
+                float four[4];
+                us_draw_normal4(stream, (int32_t)(place / z->w), (int32_t)(place % z->w), (uint32_t)(c / 4),
+                                (uint32_t)l, four);
+                t.noise[l][i] = four[c % 4];
+            }
+        }
+        us_ref *ref = open_reference(&t, 1);
+        us_ref_losses losses;
+        us_ref_run_forward(ref, t.params, t.kl_weight, t.free_bits, &losses);
+        if (kink_margin(&t, ref) > 1e-5) {
+            us_run run = run_of(&t);
+            run.noise = NULL;
+            outcome o = train(&t, t.threads, &run);
+            compare_training(&t, ref, &losses, &o);
+            free_outcome(&o);
+            compared++;
+        }
+        us_ref_free(ref);
+        close_data(&t);
+    }
+    assert_true(compared >= 3);
+}
+
+static void threads_do_not_change_a_bit(void **state)
+{
+    (void)state;
+    for (int number = 200; number < 204; number++) {
+        trial t;
+        begin(&t, number);
+        t.batch = 3;
+        open_data(&t, t.config.patch);
+        us_run run = run_of(&t);
+        run.noise = NULL;
+        outcome one = train(&t, 1, &run), three = train(&t, 3, &run);
+        size_t n = (size_t)t.graph->n_floats * sizeof(float);
+        assert_memory_equal(&one.losses, &three.losses, sizeof one.losses);
+        assert_memory_equal(one.grads, three.grads, n);
+        assert_memory_equal(one.after, three.after, n);
+        free_outcome(&one);
+        free_outcome(&three);
+        close_data(&t);
+    }
+}
+
+// Features far from zero: mean^2 is 10^4 times the variance. Float features near 30 are off by 1e-6, a hundred
+// thousandth of their deviation; statistics that lose no more than that are within 1e-4 of the variance.
+static void statistics_survive_a_large_mean(void **state)
+{
+    (void)state;
+    trial t;
+    begin(&t, 500);
+    usplit_model_options o = {.struct_size = sizeof o, .levels = 2, .filters = 8, .patch = 32, .z_dims = {4}};
+    assert_int_equal(us_net_config_from(&t.config, &o), USPLIT_OK);
+    t.batch = 2;
+    open_data(&t, 32);
+    const us_param *bias = &t.graph->params[us_graph_param(t.graph, "first_bottom_up.0.bias")];
+    for (int c = 0; c < 8; c++) {
+        t.params[bias->offset + c] = 30;
+    }
+    for (int64_t i = 0; i < (int64_t)2 * 32 * 32; i++) {
+        t.levels[0][i] *= 0.3f;
+    }
+    us_ref *ref = open_reference(&t, 1);
+    us_ref_run_forward(ref, t.params, t.kl_weight, t.free_bits, NULL);
+    double *after = calloc((size_t)t.graph->n_floats, sizeof *after);
+    us_ref_statistics(ref, t.params, after);
+    us_run run = run_of(&t);
+    outcome x = train(&t, 1, &run);
+    const us_param *v = &t.graph->params[us_graph_param(t.graph, "first_bottom_up.2.res.block.0.running_var")];
+    for (int64_t i = v->offset; i < v->offset + v->count; i++) {
+        double before = 0.9 * t.params[i], variance = (after[i] - before) * 10, got = (x.after[i] - before) * 10;
+        assert_true(variance < 900 * 1e-3);
+        within(&t, "variance beside a large mean", fabs(got - variance), 1e-4 * variance + 1e-6, &worst_statistics);
+    }
+    free(after);
+    free_outcome(&x);
+    us_ref_free(ref);
+    close_data(&t);
+}
+
+static us_rect random_window(int size)
+{
+    us_rect want;
+    want.h = pick(1, size);
+    want.w = pick(1, size);
+    want.y0 = pick(0, size - want.h);
+    want.x0 = pick(0, size - want.w);
+    return want;
+}
+
+// An inner window may take other blocks of a convolution: sums in another order, as far apart as two float32
+// algorithms are (1.3e-6 of the maximum for the published networks): 1e-5, like the reference.
+static void compare_window(const trial *t, const float *full, const float *part, us_rect want, double most)
+{
+    int channels = 2 * t->config.channels, size = t->graph->size;
+    double error = 0;
+    for (int y = 0; y < want.h; y++) {
+        for (int i = 0; i < want.w * channels; i++) {
+            float a = part[(int64_t)y * want.w * channels + i];
+            float b = full[((int64_t)(y + want.y0) * size + want.x0) * channels + i];
+            error = fmax(error, isnan(a) ? HUGE_VAL : fabs((double)a - b));
+        }
+    }
+    within(t, "window", error, 1e-5 * most, &worst_window);
+}
+
+// A size the network can take beside the one it was trained for (networks 3.8).
+static int other_size(const us_net_config *c)
+{
+    int m = c->variant == USPLIT_VARIANT_VANILLA ? 1 : 1 << c->levels;
+    return (pick(9, 36) + m - 1) / m * m;
+}
+
+static void predictions_agree_with_the_reference_and_their_windows(void **state)
+{
+    (void)state;
+    static const us_rect all = {0, 0, 0, 0};
+    for (int number = 300; number < 330; number++) {
+        trial t;
+        begin(&t, number);
+        t.batch = 1;
+        open_data(&t, number % 3 ? t.config.patch : other_size(&t.config));
+        us_run run = run_of(&t);
+        run.mean_latents = number % 5 == 0;
+        for (int l = 0; run.mean_latents && l < t.config.levels; l++) {
+            const us_node *z = &t.graph->nodes[t.graph->latent[l]];
+            memset(t.noise[l], 0, (size_t)(z->h * z->w * z->c) * sizeof(float));
+        }
+        us_ref *ref = open_reference(&t, 0);
+        us_ref_run_forward(ref, t.params, 1, 0, NULL);
+        float *full = predict(&t, all, &run);
+        int64_t values = (int64_t)t.graph->size * t.graph->size * 2 * t.config.channels;
+        double most, error = difference(full, us_ref_value(ref, t.graph->head), values, &most);
+        within(&t, "prediction", error, 1e-5 * most, &worst_prediction);
+        for (int i = 0; i < 3; i++) {
+            us_rect want = random_window(t.graph->size);
+            float *part = predict(&t, want, &run);
+            compare_window(&t, full, part, want, most);
+            free(part);
+        }
+        us_ref_free(ref);
+        free(full);
+        close_data(&t);
+    }
+    report("predictions", worst_prediction);
+    report("windows", worst_window);
+}
+
+// Drawn noise belongs to a place, not to a window or a worker.
+static void windows_draw_the_noise_of_the_whole(void **state)
+{
+    (void)state;
+    static const us_rect all = {0, 0, 0, 0};
+    for (int number = 400; number < 410; number++) {
+        trial t;
+        begin(&t, number);
+        t.batch = 1;
+        t.config.family = USPLIT_FAMILY_HVAE;
+        open_data(&t, t.config.patch);
+        us_run run = run_of(&t);
+        run.noise = NULL;
+        run.tile_y = 64 * pick(-2, 5);
+        run.tile_x = 64 * pick(-2, 5);
+        float *full = predict(&t, all, &run);
+        us_rect want = random_window(t.graph->size);
+        float *part = predict(&t, want, &run);
+        double most = 0;
+        for (int64_t i = 0; i < (int64_t)t.graph->size * t.graph->size * 2 * t.config.channels; i++) {
+            most = fmax(most, fabs((double)full[i]));
+        }
+        compare_window(&t, full, part, want, most);
+        run.seed++;
+        float *other = predict(&t, want, &run);
+        assert_true(memcmp(other, part, (size_t)(want.h * want.w * 2 * t.config.channels) * sizeof(float)) != 0);
+        free(full);
+        free(part);
+        free(other);
+        close_data(&t);
+    }
+}
+
+static void one_value_per_channel_is_refused(void **state)
+{
+    (void)state;
+    trial t = {.batch = 1};
+    usplit_model_options o = {.struct_size = sizeof o, .levels = 3, .filters = 2, .patch = 8, .z_dims = {2}};
+    us_plan *plan;
+    us_exec *exec;
+    assert_int_equal(us_net_config_from(&t.config, &o), USPLIT_OK);
+    open_data(&t, 8);
+    open_context(&t, 1);
+    us_plan_options options = {.mode = US_PLAN_TRAIN, .batch = 1, .kl_weight = 1};
+    assert_int_equal(us_plan_build(&plan, NULL, t.graph, &options), USPLIT_OK);
+    assert_int_not_equal(us_backend_cpu.compile(&exec, t.context, plan, 1), USPLIT_OK);
+    assert_null(exec);
+    us_plan_free(plan);
+    usplit_context_free(t.context);
+    close_data(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(training_agrees_with_the_reference),
+        cmocka_unit_test(training_draws_the_documented_noise),
+        cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(statistics_survive_a_large_mean),
+        cmocka_unit_test(predictions_agree_with_the_reference_and_their_windows),
+        cmocka_unit_test(windows_draw_the_noise_of_the_whole),
+        cmocka_unit_test(one_value_per_channel_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
