@@ -54,7 +54,8 @@ int cli_status(usplit_status status)
     if (message[0] == '\0') {
         message = usplit_status_name(status);
     }
-    if ((status == USPLIT_ERR_MEMORY || status == USPLIT_ERR_BUDGET) && memory_advice[0] != '\0') {
+    int short_of_memory = status == USPLIT_ERR_MEMORY || status == USPLIT_ERR_BUDGET;
+    if (short_of_memory && memory_advice[0] != '\0' && strstr(message, "helps") == NULL) {
         return cli_error(CLI_FAILED, "%s (what helps: %s)", message, memory_advice);
     }
     return cli_error(CLI_FAILED, "%s", message);

@@ -294,8 +294,9 @@ static void print_report(const split_total *t, const usplit_model_facts *m, cons
     fputc('\n', stderr);
     if (t->clipped > 0) {
         fprintf(stderr,
-                "clipped   %lld input pixels (%.3g %%) were brighter than %.5g, the training's limit\n",
-                (long long)t->clipped, 100 * (double)t->clipped / (double)t->pixels, r->clip_value);
+                "clipped   %lld input pixels (%.3g %%) were brighter than %.5g, the training's limit%s\n",
+                (long long)t->clipped, 100 * (double)t->clipped / (double)t->pixels, r->clip_value,
+                t->clipped > t->pixels / 20 ? ": are these images like the trained ones?" : "");
     }
     if (t->saturated > 0) {
         fprintf(stderr, "saturated %lld output pixels (%.3g %%) did not fit the type; f32 loses nothing\n",

@@ -214,10 +214,15 @@ void frames_reader(frame_set *set, usplit_dataset_reader *reader)
 char *frames_name(const frame_set *set, int64_t frame)
 {
     const frame_place *p = &set->frames[frame];
-    const char *base = files_base(set->files[0].paths[p->file]);
+    char *stem = files_stem(set->files[0].paths[p->file]);
     int alone = (frame == 0 || set->frames[frame - 1].file != p->file) &&
                 (frame + 1 == set->n_frames || set->frames[frame + 1].file != p->file);
-    return alone ? cli_format("%s", base) : cli_format("%s p%lld", base, (long long)p->page + 1);
+    if (alone) {
+        return stem;
+    }
+    char *name = cli_format("%s p%lld", stem, (long long)p->page + 1);
+    free(stem);
+    return name;
 }
 
 void frames_free(frame_set *set)

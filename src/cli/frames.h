@@ -31,7 +31,7 @@ int frames_add(frame_set *set, const arg_list *channels, int64_t *n_added);
 int frames_cut(frame_set *set, int64_t index, int64_t height);
 // What the library calls to read them.
 void frames_reader(frame_set *set, usplit_dataset_reader *reader);
-// "A04.tif" or "stack.tif p3"; to free.
+// "A04" or "stack p3"; to free.
 char *frames_name(const frame_set *set, int64_t frame);
 void frames_free(frame_set *set);
 

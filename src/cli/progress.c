@@ -21,6 +21,7 @@ void progress_start(progress *p, int quiet)
     const char *term = getenv("TERM");
     memset(p, 0, sizeof *p);
     p->quiet = quiet;
+    p->val_psnr = NAN;
     p->terminal = isatty(STDERR_FILENO) && !(term != NULL && strcmp(term, "dumb") == 0);
     p->last_shown = p->terminal ? 0 : cli_seconds();
 }
@@ -55,7 +56,7 @@ static void train_line(const progress *p, const usplit_progress *now, char *line
         snprintf(epochs, sizeof epochs, "/%d", p->max_epochs);
     }
     snprintf(line, size, "epoch %d%s%s  loss %.4f  val %s dB  best %s dB  %.4g patches/s  left %s",
-             now->epoch + 1, epochs, steps, now->loss, text_decibel(now->val_psnr).text,
+             now->epoch + 1, epochs, steps, now->loss, text_decibel(p->val_psnr).text,
              text_decibel(now->best_val_psnr).text, now->patches_per_second,
              text_duration(now->seconds_left).text);
 }
@@ -82,6 +83,7 @@ int32_t progress_train(const usplit_progress *now, void *user)
     char line[200];
     double time = cli_seconds();
     int ended = now->phase == USPLIT_PHASE_EPOCH;
+    p->val_psnr = isnan(now->val_psnr) ? p->val_psnr : now->val_psnr;
     if (ended) {
         end_of_epoch(p, now);
     }

@@ -13,6 +13,7 @@ typedef struct progress {
     double last_curve;          // when the curves were written
     int line_open;              // a rewriting line is on the screen
     int32_t max_epochs;
+    double val_psnr;            // last known; NaN: none
     usplit_trainer_epoch *rows; // of finished epochs; loss parts and val_loss are NaN until the end
     int64_t n_rows;
     const char *curves;         // SVG rewritten after epochs; NULL: none

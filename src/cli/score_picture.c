@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/picture.h"
 #include "cli/score_frame.h"
+#include "cli/setup.h"
 
 typedef struct ranked {
     int64_t frame;
@@ -88,6 +89,18 @@ static void fill_headings(const score *s, char (*headings)[48])
     snprintf(headings[1 + 2 * s->model.channels], sizeof headings[0], "left over");
 }
 
+// What the picture says at a glance; to free.
+static char *make_title(const score *s)
+{
+    int channels = s->model.channels;
+    double split = score_mean(s->mean_prediction, channels, 1, offsetof(score_values, ri_psnr));
+    double input = score_mean(s->mean_input, channels, 1, offsetof(score_values, ri_psnr));
+    return cli_format("%s %s on %lld frame%s: RI-PSNR %s dB; the input as it is: %s dB",
+                      setup_family_name(s->model.family), setup_variant_name(s->model.variant),
+                      (long long)s->n_frames, s->n_frames == 1 ? "" : "s", text_decibel(split).text,
+                      text_decibel(input).text);
+}
+
 int score_picture(const score *s, const usplit_model *model, const usplit_dataset_reader *reader,
                   const score_options *options, const char *path, char *(*name)(int64_t frame, void *user),
                   void *user)
@@ -97,6 +110,7 @@ int score_picture(const score *s, const usplit_model *model, const usplit_datase
     int64_t chosen[MAX_ROWS], heights[MAX_ROWS], widths[MAX_ROWS];
     const char *titles[MAX_ROWS];
     char headings[MAX_COLUMNS][48];
+    char *title = NULL;
     score_frame frames[MAX_ROWS];
     picture_cell cells[MAX_ROWS * MAX_COLUMNS];
     usplit_tiler *tiler = NULL;
@@ -112,15 +126,16 @@ int score_picture(const score *s, const usplit_model *model, const usplit_datase
         CLI_TRY(score_frame_read(&frames[r], &s->model, reader, chosen[r]));
         CLI_TRY(score_frame_predict(&frames[r], tiler, &p, &seconds));
         char *label = name != NULL ? name(chosen[r], user) : cli_format("frame %lld", (long long)chosen[r]);
-        char *title = cli_format("%s: %s", titles[r], label);
-        rc = fill_row(s, &frames[r], chosen[r], cells + r * columns, title);
+        char *caption = cli_format("%s: %s", titles[r], label);
+        rc = fill_row(s, &frames[r], chosen[r], cells + r * columns, caption);
         free(label);
-        free(title);
+        free(caption);
         CLI_TRY(rc);
         heights[r] = frames[r].height;
         widths[r] = frames[r].width;
     }
     fill_headings(s, headings);
+    title = make_title(s);
     picture_panel panel = {
         .n_rows = n_rows,
         .n_columns = columns,
@@ -129,6 +144,7 @@ int score_picture(const score *s, const usplit_model *model, const usplit_datase
         .widths = widths,
         .cells = cells,
         .pixel_size = options->pixel_size > 0 ? options->pixel_size : s->model.pixel_size,
+        .title = title,
         .footer =
             "true and split share their contrast. Under split: RI-PSNR and SSIM; under true: RI-PSNR of the "
             "input taken as this channel. left over: input - mean of splits (red +, blue -).",
@@ -138,6 +154,7 @@ done:
     for (int r = 0; r < MAX_ROWS; r++) {
         score_frame_free(&frames[r]);
     }
+    free(title);
     progress_free(&p);
     usplit_tiler_free(tiler);
     return rc;

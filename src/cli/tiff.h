@@ -9,7 +9,7 @@
 
 #include <usplit.h>
 
-// ---- Reading: one channel of a file, as pages --------------------------------------------------------
+// ---- Reading: one channel of a file, as pages -------------------------------------------------------
 
 typedef struct tiff_file tiff_file;
 
@@ -30,7 +30,7 @@ int tiff_page_size(tiff_file *file, int64_t page, int64_t *height, int64_t *widt
 // Rows [row, row + n_rows) of a page, row-major n_rows x width.
 int tiff_read_rows(tiff_file *file, int64_t page, int64_t row, int64_t n_rows, float *dst);
 
-// ---- Writing -------------------------------------------------------------------------------------------
+// ---- Writing ----------------------------------------------------------------------------------------
 
 typedef struct tiff_writer tiff_writer;
 

@@ -13,7 +13,7 @@ typedef struct bytes {          // grows; `failed` sticks
     int failed;
 } bytes;
 
-// ---- A buffer of little-endian values ----------------------------------------------------------------
+// ---- A buffer of little-endian values ---------------------------------------------------------------
 
 static void put_bytes(bytes *b, const void *src, size_t n)
 {
@@ -49,7 +49,7 @@ static void put_real(bytes *b, double value)
     put_value(b, bits, 8);
 }
 
-// ---- Directories ----------------------------------------------------------------------------------------
+// ---- Directories ------------------------------------------------------------------------------------
 
 enum { TAG_BYTE = 1, TAG_ASCII = 2, TAG_SHORT = 3, TAG_LONG = 4, TAG_RATIONAL = 5, TAG_LONG8 = 16 };
 

@@ -139,7 +139,7 @@ static void conv_backward(const us_ref_op *op)
     conv_taps(op, 1);
 }
 
-// ---- Batch normalisation (networks 1.3) --------------------------------------------------------------
+// ---- Batch normalisation (networks 1.3) -------------------------------------------------------------
 
 static void bnorm_statistics(const us_ref_op *op, const extent *e)
 {
@@ -199,7 +199,7 @@ static void bnorm_backward(const us_ref_op *op)
     }
 }
 
-// ---- Elementwise (networks 1.4, 1.5, 2.2, 3.5) ---------------------------------------------------------
+// ---- Elementwise (networks 1.4, 1.5, 2.2, 3.5) ------------------------------------------------------
 
 static double elu(double x)
 {
@@ -278,7 +278,7 @@ static void add_pass(const us_ref_op *op, int backward)
     }
 }
 
-// ---- Layout (networks 1.8, 1.9, 3.4) -------------------------------------------------------------------
+// ---- Layout (networks 1.8, 1.9, 3.4) ----------------------------------------------------------------
 
 static void concat_pass(const us_ref_op *op, int backward)
 {
@@ -337,7 +337,7 @@ static void prior_pass(const us_ref_op *op, int backward)
     }
 }
 
-// ---- Stochastic block and likelihood (networks 1.10, 3.6, 5.1) -----------------------------------------
+// ---- Stochastic block and likelihood (networks 1.10, 3.6, 5.1) --------------------------------------
 
 double us_ref_sigma(double r, double clip)
 {
@@ -433,7 +433,7 @@ static void nll_pass(const us_ref_op *op, int backward)
     }
 }
 
-// ---- One op ------------------------------------------------------------------------------------------
+// ---- One op -----------------------------------------------------------------------------------------
 
 static void pass(const us_ref_op *op, int backward)
 {

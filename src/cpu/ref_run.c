@@ -155,7 +155,7 @@ static us_ref_op op_of(const us_ref *r, int node, const float *params)
     return op;
 }
 
-// ---- Losses ------------------------------------------------------------------------------------------
+// ---- Losses -----------------------------------------------------------------------------------------
 
 // KLn of a sample: the sum over the level's latent divided by its size (networks 5.3).
 static double kl_per_element(const us_ref *r, int node, int sample)
@@ -227,7 +227,7 @@ static void start_gradients(us_ref *r)
     }
 }
 
-// ---- Runs --------------------------------------------------------------------------------------------
+// ---- Runs -------------------------------------------------------------------------------------------
 
 void us_ref_run_forward(us_ref *r, const float *params, double kl_weight, double free_bits,
                         us_ref_losses *losses)

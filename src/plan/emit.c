@@ -54,7 +54,7 @@ static void forget_temporaries(us_lowering *l)
 void us_emit_forget(us_lowering *l)
 {
     for (int i = 0; i < l->n_values; i++) {
-        if (l->values[i].kind != US_V_LEAF) {
+        if (l->values[i].kind != US_V_LEAF || l->values[i].redo) {
             l->values[i].tensor = -1;
             l->values[i].temporary = 0;
         }
@@ -118,8 +118,8 @@ static int has_tensor(const us_lowering *l, int v)
     if (x->tensor < 0) {
         return 0;
     }
-    return x->kind == US_V_LEAF || !l->in_backward || !x->keep || x->keep > 1 ||
-           l->plan->n_steps - x->made <= US_RECOMPUTE_REACH;
+    int always = (x->kind == US_V_LEAF && !x->redo) || !l->in_backward || (!x->keep && !x->redo) || x->keep > 1;
+    return always || l->plan->n_steps - x->made <= US_RECOMPUTE_REACH;
 }
 
 // ---- Evaluating an expression into registers of the open program ----
@@ -246,12 +246,27 @@ static usplit_status begin(us_lowering *l, int h, int w, int c, int a, int b, in
                                   .dst = -1});
 }
 
+static usplit_status redo_conv(us_lowering *l, int v)
+{
+    const us_value x = l->values[v];
+    int src, dst;
+    US_TRY(us_emit_tensor(l, x.in[0], us_emit_full(l, x.in[0]), &src));
+    US_TRY(us_emit_new_tensor(l, x.c, x.h, x.w, us_emit_full(l, v), &dst));
+    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV, .index = x.redo - 1, .src = src, .src2 = -1, .dst = dst}));
+    l->values[v].tensor = dst;
+    l->values[v].made = l->plan->n_steps;
+    return USPLIT_OK;
+}
+
 // Recomputes what the expression needs and has lost (backward pass), outermost needs last.
 static usplit_status ensure(us_lowering *l, int v)
 {
     const us_value x = l->values[v];
     if (has_tensor(l, v)) {
         return USPLIT_OK;
+    }
+    if (x.redo) {
+        return redo_conv(l, v);
     }
     for (int i = 0; i < x.n_in; i++) {
         US_TRY(ensure(l, x.in[i]));

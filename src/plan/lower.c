@@ -54,6 +54,13 @@ static int round_up(int n, int m)
 
 // ---- Forward ----
 
+// A 1x1 convolution in front of a gate: twice the channels to keep, a ninth of the work to redo.
+static int feeds_gate(const us_graph *g, int node)
+{
+    return g->nodes[node].k == 1 && node + 1 < g->n_nodes && g->nodes[node + 1].op == US_OP_GATE &&
+           g->nodes[node + 1].in[0] == node;
+}
+
 static usplit_status forward_conv(us_lowering *l, int i, int *out)
 {
     us_plan *p = l->plan;
@@ -70,6 +77,10 @@ static usplit_status forward_conv(us_lowering *l, int i, int *out)
     US_TRY(us_plan_grow(p->a, &p->convs, p->n_convs, &p->cap_convs, sizeof *p->convs));
     p->convs[p->n_convs++] = c;
     l->aux[2 * i] = p->n_convs - 1;
+    if (feeds_gate(l->graph, i)) {      // cheaper to do again in the backward pass than to keep (networks 11)
+        l->values[*out].redo = p->n_convs;
+        l->values[*out].in[0] = l->forward[n->in[0]];
+    }
     p->macs += c.transposed ? (int64_t)c.co * c.ci * c.k * c.k * c.in.h * c.in.w
                             : (int64_t)c.co * c.ci * c.k * c.k * c.out.h * c.out.w;
     return us_emit_step(l, (us_step){.kind = US_STEP_CONV, .index = p->n_convs - 1, .src = src, .src2 = -1,

@@ -28,6 +28,7 @@ typedef struct us_value {
     int keep;           // 1: used more than once, gets a tensor of its own and, in the backward pass,
                         //    is recomputed into one
     int temporary;      // its tensor is forgotten at the next barrier
+    int redo;           // leaf: 1 + number of the cheap convolution that makes it again from in[0]; 0: kept
 } us_value;
 
 // A recomputed value is used again for this many steps, then forgotten and recomputed when next needed.

@@ -183,7 +183,7 @@ static const numbers table[] = {
      {1.44412735, 1.48494811}, -0.10532563, 0.498647152},
 };
 
-// ---- Deterministic fill (networks 14.1) --------------------------------------------------------------
+// ---- Deterministic fill (networks 14.1) -------------------------------------------------------------
 
 static uint32_t hash_of(const char *name)       // 32-bit FNV-1a
 {
@@ -244,7 +244,7 @@ static float *fill_tensor(const char *name, double scale, int n, int c, int h, i
     return x;
 }
 
-// ---- One case: network, data, what an engine gives back ------------------------------------------------
+// ---- One case: network, data, what an engine gives back ---------------------------------------------
 
 typedef struct fixture {
     const numbers *expected;
@@ -314,7 +314,7 @@ static void close_fixture(fixture *f)
     us_graph_free(f->graph);
 }
 
-// ---- Reference engine ----------------------------------------------------------------------------------
+// ---- Reference engine -------------------------------------------------------------------------------
 
 static us_ref *reference(fixture *f, int train, double *head)
 {
@@ -365,7 +365,7 @@ static void reference_predict(fixture *f)
 // The figures are printed with 9 or 10 digits, and the published log(2 pi) is off by 3.1e-8 (networks 5.1).
 static const engine reference_engine = {"reference", 6e-9, 6e-9, 3.2e-8, reference_train, reference_predict};
 
-// ---- CPU backend ---------------------------------------------------------------------------------------
+// ---- CPU backend ------------------------------------------------------------------------------------
 
 static usplit_status fill_sample(void *user, int sample, float *const *levels, float *target)
 {
@@ -472,19 +472,19 @@ static void backend_predict(fixture *f)
 // Tolerances that networks 14 recommends for a float32 implementation.
 static const engine backend_engine = {"cpu", 2e-5, 1e-4, 1e-6, backend_train, backend_predict};
 
-// ---- Comparison ----------------------------------------------------------------------------------------
+// ---- Comparison -------------------------------------------------------------------------------------
 
 static int failures;
 static double worst;            // error over what is allowed
 
-static void compare(const fixture *f, const char *what, double got, double expected, double scale, double relative,
-                    double floor)
+static void compare(const fixture *f, const char *what, double got, double expected, double scale,
+                    double relative, double floor)
 {
     double allowed = relative * fmax(fabs(expected), scale) + floor, error = fabs(got - expected);
     worst = fmax(worst, error / allowed);
     if (!(error <= allowed)) {
-        print_error("%s: %s is %.10g, expected %.10g (allowed %.2g)\n", f->expected->name, what, got, expected,
-                    allowed);
+        print_error("%s: %s is %.10g, expected %.10g (allowed %.2g)\n", f->expected->name, what, got,
+                    expected, allowed);
         failures++;
     }
 }
@@ -571,7 +571,8 @@ static void compare_all(const fixture *f, const engine *e)
     compare(f, "rv0", f->after[f->graph->params[rv].offset], x->rv0, 0, e->tolerance, e->floor);
     for (int c = 0; c < 2; c++) {
         compare_channel(f, e, "prediction", f->eval_head, c, -HUGE_VAL, x->eval_mean[c], x->eval_square[c]);
-        compare_channel(f, e, "prediction", f->eval_head, 2 + c, -5, x->eval_lv_mean[c], x->eval_lv_square[c]);
+        compare_channel(f, e, "prediction", f->eval_head, 2 + c, -5, x->eval_lv_mean[c],
+                        x->eval_lv_square[c]);
     }
     int64_t size = f->graph->size, middle = (size * size + size / 2 * size + size / 2) * 4 + 1;
     compare(f, "corner", f->eval_head[0], x->corner, sqrt(x->eval_square[0]), e->tolerance, e->floor);
@@ -603,7 +604,7 @@ static void run_cases(int full, const engine *e)
     assert_int_equal(failures, 0);
 }
 
-// ---- Tests ---------------------------------------------------------------------------------------------
+// ---- Tests ------------------------------------------------------------------------------------------
 
 static void fill_is_the_specified_one(void **state)
 {

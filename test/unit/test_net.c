@@ -28,7 +28,7 @@ static us_graph *build(const us_net_config *config, int size)
     return g;
 }
 
-// ---- Counts (networks 11, 10.2) ---------------------------------------------------------------------------
+// ---- Counts (networks 11, 10.2) ---------------------------------------------------------------------
 
 static void counts_are_the_published_ones(void **state)
 {
@@ -70,7 +70,7 @@ static void counts_are_the_published_ones(void **state)
     }
 }
 
-// ---- Names, order and shapes (networks 10.1, 10.2) ---------------------------------------------------------
+// ---- Names, order and shapes (networks 10.1, 10.2) --------------------------------------------------
 
 typedef struct reader {         // goes through the table in the order of the document
     const us_graph *g;
@@ -248,9 +248,8 @@ static void the_never_trained_are_the_published_ones(void **state)
         }
         for (int p = 0; p < g->n_params; p++) {
             const char *name = g->params[p].name;
-            int level;
-            int spare = (strstr(name, "lowres_merge") && sscanf(name, "bottom_up_layers.%d", &level) == 1 && level >= 4) ||
-                        (family == USPLIT_FAMILY_HAE && (strstr(name, "conv_in_p") || strstr(name, "top_prior")));
+            int spare = strstr(name, "lowres_merge") && name[strlen("bottom_up_layers.")] >= '4';
+            spare |= family == USPLIT_FAMILY_HAE && (strstr(name, "conv_in_p") || strstr(name, "top_prior"));
             if (us_param_trained(&g->params[p])) {
                 assert_int_equal(used[p], !spare);
             }
@@ -260,7 +259,7 @@ static void the_never_trained_are_the_published_ones(void **state)
     }
 }
 
-// ---- Sizes (networks 3.3, 3.4, 3.5, 3.8) --------------------------------------------------------------------
+// ---- Sizes (networks 3.3, 3.4, 3.5, 3.8) ------------------------------------------------------------
 
 static void latents_have_the_published_sizes(void **state)
 {
@@ -347,7 +346,8 @@ static void accept_size(int variant, int size)
     const us_node *head = &g->nodes[g->head];
     assert_int_equal(head->h, size);
     assert_int_equal(head->w, size);
-    assert_int_equal(g->n_params, variant == USPLIT_VARIANT_VANILLA ? 309 : variant == USPLIT_VARIANT_DEEP ? 829 : 445);
+    static const int entries[] = {309, 445, 445, 829};
+    assert_int_equal(g->n_params, entries[variant]);
     for (int l = 0; l < config.levels; l++) {
         assert_int_equal(g->kl[l] >= 0, size == 64);
     }
@@ -380,7 +380,7 @@ static void other_sizes_follow_the_rules(void **state)
     refuse_size(USPLIT_VARIANT_VANILLA, 20000, "2 to 16384");
 }
 
-// ---- Options ---------------------------------------------------------------------------------------------------
+// ---- Options ----------------------------------------------------------------------------------------
 
 static void refuse(usplit_model_options o, const char *value, const char *accepted)
 {
@@ -444,7 +444,7 @@ static void zeros_mean_the_published_values(void **state)
     us_graph_free(g);
 }
 
-// ---- Initial values (networks 10.6) ------------------------------------------------------------------------------
+// ---- Initial values (networks 10.6) -----------------------------------------------------------------
 
 static double largest(const us_graph *g, const float *params, const char *name)
 {
@@ -472,7 +472,8 @@ static void initial_values_have_the_published_bounds(void **state)
     };
     us_net_config config = config_of(USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN);
     us_graph *g = build(&config, 64);
-    float *params = calloc((size_t)g->n_floats, sizeof *params), *other = calloc((size_t)g->n_floats, sizeof *other);
+    float *params = calloc((size_t)g->n_floats, sizeof *params);
+    float *other = calloc((size_t)g->n_floats, sizeof *other);
     us_graph_init_params(g, 7, params);
     us_graph_init_params(g, 7, other);
     assert_memory_equal(params, other, (size_t)g->n_floats * sizeof *params);

@@ -1,6 +1,6 @@
-// The CPU backend against the reference (src/cpu/ref.h) on random networks: families, variants, sizes, widths,
-// batches, threads, clips, free bits and dropout drawn from a seed. Training: losses, every gradient, running
-// statistics. Prediction: full windows against the reference, inner windows against the full ones.
+// The CPU backend against the reference (src/cpu/ref.h) on random networks: families, variants, sizes,
+// widths, batches, threads, clips, free bits and dropout drawn from a seed. Training: losses, every gradient,
+// running statistics. Prediction: full windows against the reference, inner windows against the full ones.
 // USPLIT_TEST_SEED=n draws other networks, USPLIT_TEST_VERBOSE=1 tells the worst errors.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +36,7 @@ static uint64_t first_seed(void)
     return text ? strtoull(text, NULL, 10) : 1;
 }
 
-// ---- A random case -------------------------------------------------------------------------------------
+// ---- A random case ----------------------------------------------------------------------------------
 
 typedef struct trial {
     us_net_config config;
@@ -134,14 +134,14 @@ static void describe(const trial *t, char *text, size_t size)
 {
     const us_net_config *c = &t->config;
     snprintf(text, size,
-             "seed %llu: family %d variant %d levels %d context %d filters %d patch %d size %d channels %d z0 %d "
-             "dropout %.3g clip %.3g bound %.3g batch %d threads %d kl %.3g free bits %.3g",
+             "seed %llu: family %d variant %d levels %d context %d filters %d patch %d size %d channels %d "
+             "z0 %d dropout %.3g clip %.3g bound %.3g batch %d threads %d kl %.3g free bits %.3g",
              (unsigned long long)seed, c->family, c->variant, c->levels, c->lc_count, c->filters, c->patch,
-             t->graph->size, c->channels, c->z_dims[0], c->dropout, c->var_clip_max, c->logvar_lower_bound, t->batch,
-             t->threads, t->kl_weight, t->free_bits);
+             t->graph->size, c->channels, c->z_dims[0], c->dropout, c->var_clip_max, c->logvar_lower_bound,
+             t->batch, t->threads, t->kl_weight, t->free_bits);
 }
 
-// ---- Reference ------------------------------------------------------------------------------------------
+// ---- Reference --------------------------------------------------------------------------------------
 
 static us_ref *open_reference(const trial *t, int train)
 {
@@ -196,7 +196,7 @@ static double kink_margin(const trial *t, const us_ref *ref)
     return margin;
 }
 
-// ---- CPU backend ------------------------------------------------------------------------------------------
+// ---- CPU backend ------------------------------------------------------------------------------------
 
 static usplit_status fill(void *user, int sample, float *const *levels, float *target)
 {
@@ -222,8 +222,8 @@ typedef struct outcome {
 
 static us_run run_of(trial *t)
 {
-    return (us_run){.seed = t->run_seed, .step = t->step, .noise = (const float *const *)t->noise, .fill = fill,
-                    .user = t};
+    return (us_run){.seed = t->run_seed, .step = t->step, .noise = (const float *const *)t->noise,
+                    .fill = fill, .user = t};
 }
 
 static outcome train(trial *t, int threads, const us_run *run)
@@ -288,7 +288,7 @@ static float *predict(trial *t, us_rect want, const us_run *run)
     return copy;
 }
 
-// ---- Comparison --------------------------------------------------------------------------------------------
+// ---- Comparison -------------------------------------------------------------------------------------
 
 static double worst_loss, worst_head, worst_gradient, worst_statistics, worst_prediction, worst_window;
 
@@ -330,7 +330,9 @@ static double root_mean_square(const trial *t, const us_ref *ref, int node)
 // float32 is within 8.5e-6 of double precision on these networks, relative to the tensor's largest gradient
 // (fixtures of the published networks); random clips and tiny batch statistics cost some more: 5e-5. Terms
 // of a sum may cancel, exactly so for a bias in front of batch normalisation: 2e-6, the error of a term, of
-// the sum of their magnitudes, |g| for a bias, |g| times the input's root mean square for a weight.
+// the sum of their magnitudes, |g| for a bias, |g| times the input's root mean square for a weight. Backward
+// through batch normalisation subtracts most of what comes in when channels are few: half a unit of rounding
+// of the network's largest gradient.
 static void compare_gradients(const trial *t, const us_ref *ref, const double *grads, const outcome *o)
 {
     const us_graph *g = t->graph;
@@ -350,10 +352,12 @@ static void compare_gradients(const trial *t, const us_ref *ref, const double *g
             cancel[n->weight] = fmax(cancel[n->weight], sum * input);
         }
     }
+    double largest, most;
+    difference(o->grads, grads, g->n_floats, &largest);
     for (int p = 0; p < g->n_params; p++) {
         const us_param *a = &g->params[p];
-        double most, error = difference(o->grads + a->offset, grads + a->offset, a->count, &most);
-        within(t, a->name, error, 5e-5 * most + 2e-6 * cancel[p] + 1e-9, &worst_gradient);
+        double error = difference(o->grads + a->offset, grads + a->offset, a->count, &most);
+        within(t, a->name, error, 5e-5 * most + 2e-6 * cancel[p] + 3e-8 * largest, &worst_gradient);
     }
     free(cancel);
 }
@@ -396,7 +400,8 @@ static void compare_training(const trial *t, us_ref *ref, const us_ref_losses *x
                &worst_loss);
     }
     for (int l = 0; l < t->config.levels; l++) {
-        within(t, "KL of a level", fabs(y->level[l] - x->level[l]), 2e-5 * fabs(x->level[l]) + 1e-6, &worst_loss);
+        within(t, "KL of a level", fabs(y->level[l] - x->level[l]), 2e-5 * fabs(x->level[l]) + 1e-6,
+               &worst_loss);
     }
     assert_memory_equal(has_grad, o->has_grad, (size_t)g->n_params);
     compare_gradients(t, ref, grads, o);
@@ -405,7 +410,7 @@ static void compare_training(const trial *t, us_ref *ref, const us_ref_losses *x
     free(has_grad);
 }
 
-// ---- Tests -------------------------------------------------------------------------------------------------
+// ---- Tests ------------------------------------------------------------------------------------------
 
 static void report(const char *what, double worst)
 {
@@ -419,7 +424,8 @@ static void begin(trial *t, int number)
     seed = first_seed() * 10000 + (uint64_t)number;
     drawn = 0;
     *t = (trial){.batch = pick(1, 3), .threads = pick(1, 3), .kl_weight = uniform(0.1, 2),
-                 .free_bits = pick(0, 2) == 0 ? uniform(0.2, 2) : 0, .run_seed = 77 + seed, .step = pick(0, 9)};
+                 .free_bits = pick(0, 2) == 0 ? uniform(0.2, 2) : 0, .run_seed = 77 + seed,
+                 .step = pick(0, 9)};
     do {        // batch statistics of fewer than 8 values amplify rounding without end
         random_config(t);
     } while (t->batch * t->config.patch * t->config.patch >> 2 * t->config.levels < 8);
@@ -513,8 +519,8 @@ static void threads_do_not_change_a_bit(void **state)
     }
 }
 
-// Features far from zero: mean^2 is 10^4 times the variance. Float features near 30 are off by 1e-6, a hundred
-// thousandth of their deviation; statistics that lose no more than that are within 1e-4 of the variance.
+// Features far from zero: mean^2 is 10^4 times the variance. Float features near 30 are off by 1e-6, a
+// hundred thousandth of their deviation; statistics that lose no more are within 1e-4 of the variance.
 static void statistics_survive_a_large_mean(void **state)
 {
     (void)state;
@@ -537,11 +543,14 @@ static void statistics_survive_a_large_mean(void **state)
     us_ref_statistics(ref, t.params, after);
     us_run run = run_of(&t);
     outcome x = train(&t, 1, &run);
-    const us_param *v = &t.graph->params[us_graph_param(t.graph, "first_bottom_up.2.res.block.0.running_var")];
+    int entry = us_graph_param(t.graph, "first_bottom_up.2.res.block.0.running_var");
+    const us_param *v = &t.graph->params[entry];
     for (int64_t i = v->offset; i < v->offset + v->count; i++) {
-        double before = 0.9 * t.params[i], variance = (after[i] - before) * 10, got = (x.after[i] - before) * 10;
+        double before = 0.9 * t.params[i];
+        double variance = (after[i] - before) * 10, got = (x.after[i] - before) * 10;
         assert_true(variance < 900 * 1e-3);
-        within(&t, "variance beside a large mean", fabs(got - variance), 1e-4 * variance + 1e-6, &worst_statistics);
+        within(&t, "variance beside a large mean", fabs(got - variance), 1e-4 * variance + 1e-6,
+               &worst_statistics);
     }
     free(after);
     free_outcome(&x);
@@ -642,12 +651,31 @@ static void windows_draw_the_noise_of_the_whole(void **state)
         compare_window(&t, full, part, want, most);
         run.seed++;
         float *other = predict(&t, want, &run);
-        assert_true(memcmp(other, part, (size_t)(want.h * want.w * 2 * t.config.channels) * sizeof(float)) != 0);
+        size_t n = (size_t)(want.h * want.w * 2 * t.config.channels);
+        assert_true(memcmp(other, part, n * sizeof(float)) != 0);
         free(full);
         free(part);
         free(other);
         close_data(&t);
     }
+}
+
+// The caller learns of it from the losses and skips the step: no gradient is written.
+static void a_loss_that_is_not_finite_stops_the_step(void **state)
+{
+    (void)state;
+    trial t;
+    begin(&t, 600);
+    open_data(&t, t.config.patch);
+    t.target[5] = NAN;
+    us_run run = run_of(&t);
+    outcome o = train(&t, t.threads, &run);
+    assert_false(isfinite(o.losses.loss));
+    for (int64_t i = 0; i < t.graph->n_floats; i++) {
+        assert_true(o.grads[i] == 0);
+    }
+    free_outcome(&o);
+    close_data(&t);
 }
 
 static void one_value_per_channel_is_refused(void **state)
@@ -678,6 +706,7 @@ int main(void)
         cmocka_unit_test(statistics_survive_a_large_mean),
         cmocka_unit_test(predictions_agree_with_the_reference_and_their_windows),
         cmocka_unit_test(windows_draw_the_noise_of_the_whole),
+        cmocka_unit_test(a_loss_that_is_not_finite_stops_the_step),
         cmocka_unit_test(one_value_per_channel_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,7 +48,7 @@ static uint64_t first_seed(void)
     return text ? strtoull(text, NULL, 10) : 1;
 }
 
-// ---- One op against finite differences -----------------------------------------------------------------
+// ---- One op against finite differences --------------------------------------------------------------
 
 enum { MOST = 4096 };           // values of a tensor here
 
@@ -56,7 +56,8 @@ typedef struct bench {
     us_graph graph;
     us_ref_op op;
     float params[MOST];
-    double in[3][MOST], g_in[3][MOST], out[MOST], g[MOST], eps[MOST], mask[64], mean[64], var[64], grads[MOST];
+    double in[3][MOST], g_in[3][MOST], out[MOST], g[MOST], eps[MOST], grads[MOST];
+    double mask[64], mean[64], var[64];
 } bench;
 
 static bench b;
@@ -132,8 +133,8 @@ static void expect_slope(const char *what, int64_t i, double got, double expecte
     if (!(fabs(got - expected) <= 1e-8 * (1 + fabs(expected)))) {
         const us_node *n = b.op.node;
         fail_msg("%s, seed %llu: gradient of %s %lld is %.12g, differences say %.12g (%d x %d x %d x %d)",
-                 us_op_name(n->op), (unsigned long long)seed, what, (long long)i, got, expected, b.op.batch, n->h,
-                 n->w, n->c);
+                 us_op_name(n->op), (unsigned long long)seed, what, (long long)i, got, expected, b.op.batch,
+                 n->h, n->w, n->c);
     }
 }
 
@@ -245,7 +246,7 @@ static void ops_have_the_gradients_of_differences(void **state)
     }
 }
 
-// ---- Whole networks against finite differences -----------------------------------------------------------
+// ---- Whole networks against finite differences ------------------------------------------------------
 
 typedef struct network {
     us_graph *graph;
@@ -314,8 +315,8 @@ static void check_input(network *n, int level, const char *what)
     at[1] = loss_of(n);
     x[i] = keep;
     if (!(fabs((at[1] - at[0]) / (2 * h) - expected) <= 1e-7)) {
-        fail_msg("%s, seed %llu: input %d has slope %.12g, differences say %.12g", what, (unsigned long long)seed,
-                 level, expected, (at[1] - at[0]) / (2 * h));
+        fail_msg("%s, seed %llu: input %d has slope %.12g, differences say %.12g", what,
+                 (unsigned long long)seed, level, expected, (at[1] - at[0]) / (2 * h));
     }
 }
 
@@ -380,12 +381,13 @@ static void networks_have_the_gradients_of_differences(void **state)
     check_network("HVAE regular", o, 1, 0.5);
     o.family = USPLIT_FAMILY_HAE;
     check_network("HAE regular", o, 1, 0);
-    o.family = USPLIT_FAMILY_HVAE, o.variant = USPLIT_VARIANT_DEEP, o.levels = 5, o.lc_count = 3, o.filters = 2;
+    o.family = USPLIT_FAMILY_HVAE, o.variant = USPLIT_VARIANT_DEEP;
+    o.levels = 5, o.lc_count = 3, o.filters = 2;
     memcpy(o.z_dims, (int[5]){2, 1, 3, 1, 2}, 5 * sizeof(int));
     check_network("HVAE deep", o, 1, 0);
 }
 
-// ---- Scalars of networks 14.2 ---------------------------------------------------------------------------
+// ---- Scalars of networks 14.2 -----------------------------------------------------------------------
 
 static void expect(double got, double expected, double relative, double absolute, const char *what)
 {
@@ -399,7 +401,8 @@ static void sigma_follows_the_table(void **state)
 {
     (void)state;
     static const double rows[][4] = {
-        {-30, 1.000000094e-06, 0.001000000047, 4.678811266e-11}, {-5, 0.006738946999, 0.08209108964, 0.04103945403},
+        {-30, 1.000000094e-06, 0.001000000047, 4.678811266e-11},
+        {-5, 0.006738946999, 0.08209108964, 0.04103945403},
         {-1, 0.3678804412, 0.6065314841, 0.3032649177}, {-0.001, 0.9990014998, 0.9995006252, 0.4997498124},
         {0, 1.000001, 1.0000005, 0.49999975}, {0.001, 1.001001, 1.000500375, 0.4997499377},
         {1, 2.000001, 1.414213916, 0.3535533022}, {5, 6.000001, 2.449489947, 0.2041241282},
@@ -413,7 +416,8 @@ static void sigma_follows_the_table(void **state)
         expect(us_ref_sigma_slope(r[0], 20), r[3], 6e-10, 0, "slope of sigma");
         float f = us_sigma((float)r[0], 20);
         expect(f, us_ref_sigma((float)r[0], 20), 5e-7, 0, "float sigma");
-        expect(us_sigma_grad(1, (float)r[0], f, 20), us_ref_sigma_slope((float)r[0], 20), 5e-7, 0, "float slope");
+        expect(us_sigma_grad(1, (float)r[0], f, 20), us_ref_sigma_slope((float)r[0], 20), 5e-7, 0,
+               "float slope of sigma");
     }
 }
 
@@ -426,10 +430,11 @@ static double one_pixel(us_op op, double value, int c_in0, int c_in1, const doub
     add_input(c_in1, 1, 1);
     add_input(c_in0, 1, 1);
     int at;
-    assert_int_equal(us_graph_add(&b.graph, (us_node){.op = op, .in = {0, 1, 2}, .value = value}, &at), USPLIT_OK);
+    us_node node = {.op = op, .in = {0, 1, 2}, .value = value};
+    assert_int_equal(us_graph_add(&b.graph, node, &at), USPLIT_OK);
     double out, g = 1;
-    us_ref_op call = {.graph = &b.graph, .node = &b.graph.nodes[at], .batch = 1, .in = {in0, in1, in2}, .eps = &eps,
-                      .out = &out, .g = &g, .g_in = {d0, d1, d2}};
+    us_ref_op call = {.graph = &b.graph, .node = &b.graph.nodes[at], .batch = 1, .in = {in0, in1, in2},
+                      .eps = &eps, .out = &out, .g = &g, .g_in = {d0, d1, d2}};
     us_ref_forward(&call);
     us_ref_backward(&call);
     close_bench();
@@ -463,9 +468,12 @@ static void kl_follows_the_table(void **state)
     (void)state;
     static const double rows[][11] = {
         {0, 0, 0, 0, 0, 0, 0, 0, -0.4999995, 0, 0.4999995},
-        {0.5, -1, -0.2, 0.7, 1.3, 1.28849093, 0.571961279, 0.875582385, -0.154805195, -0.875582385, -0.089204782},
-        {1, 3, 0, -2, -0.4, 0.1999999, -1.62536373, 1.47779956, -0.272779906, -1.47779956, 0.352217515},
-        {2, 22, 1, 1, 0.8, 5.66606064, 3.94734036, 2.33302916, 0, -2.33302916, -2.47151264},
+        {0.5, -1, -0.2, 0.7, 1.3, 1.28849093,
+         0.571961279, 0.875582385, -0.154805195, -0.875582385, -0.089204782},
+        {1, 3, 0, -2, -0.4, 0.1999999,
+         -1.62536373, 1.47779956, -0.272779906, -1.47779956, 0.352217515},
+        {2, 22, 1, 1, 0.8, 5.66606064,
+         3.94734036, 2.33302916, 0, -2.33302916, -2.47151264},
     };
     for (int i = 0; i < 4; i++) {
         const double *r = rows[i];
@@ -484,7 +492,8 @@ static void kl_follows_the_table(void **state)
         expect(us_kl(zf, mp, sp, sq, e), r[6], 0, 2e-6, "float KL");
         expect(g, r[7], 0, 2e-6, "float dKL/dmu_q");
         expect(us_sigma_grad(us_kl_dsq(g, e, sq, 1), (float)q[1], sq, 20), r[8], 0, 2e-6, "float dKL/dr_q");
-        expect(us_sigma_grad(us_kl_dsp(zf, mp, sp, 1), (float)p[1], sp, 20), r[10], 0, 2e-6, "float dKL/dr_p");
+        float dsp = us_kl_dsp(zf, mp, sp, 1);
+        expect(us_sigma_grad(dsp, (float)p[1], sp, 20), r[10], 0, 2e-6, "float dKL/dr_p");
     }
 }
 
@@ -515,7 +524,7 @@ static void transposed_convolution_follows_the_example(void **state)
     close_bench();
 }
 
-// ---- Float functions and draws ----------------------------------------------------------------------------
+// ---- Float functions and draws ----------------------------------------------------------------------
 
 // Units in the last place of a float near `expected`.
 static double units(double got, double expected)
