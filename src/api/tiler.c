@@ -79,7 +79,7 @@ usplit_status usplit_tiler_plan(const usplit_tiler *tiler, int64_t height, int64
         .inner = g->inner,
         .batch = 1,
         .workers = l.workers,
-        .host_bytes = l.exec_bytes + l.rows_bytes + l.band_bytes,
+        .host_bytes = l.fixed_bytes + l.rows_bytes + l.band_bytes,
         .covered_height = g->covered_height,
         .covered_width = g->covered_width,
     };

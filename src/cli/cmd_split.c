@@ -281,10 +281,13 @@ static void print_report(const split_total *t, const usplit_model_facts *m, cons
     fprintf(stderr, "split     %lld page%s in %s: %lld tiles, %lld passes on %s\n", (long long)t->frames,
             t->frames == 1 ? "" : "s", text_duration(t->seconds).text, (long long)t->tiles,
             (long long)t->passes, r->device);
+    char *latents = m->family == USPLIT_FAMILY_HAE     ? cli_format("no sampling (HAE)")
+                    : r->latent == USPLIT_LATENT_MEAN ? cli_format("mean of the latents")
+                    : r->samples == 1                 ? cli_format("one posterior sample")
+                                      : cli_format("mean of %d posterior samples", r->samples);
     fprintf(stderr, "tiles     %d pixels wide, the inner %d kept; batch %d, %d worker%s; %s\n", t->cost.patch,
-            t->cost.inner, t->cost.batch, t->cost.workers, t->cost.workers == 1 ? "" : "s",
-            m->family == USPLIT_FAMILY_HAE ? "no sampling (HAE)" : r->latent == USPLIT_LATENT_MEAN ?
-            "mean of the latents" : r->samples == 1 ? "one posterior sample" : "mean of posterior samples");
+            t->cost.inner, t->cost.batch, t->cost.workers, t->cost.workers == 1 ? "" : "s", latents);
+    free(latents);
     fprintf(stderr, "memory    %s planned, %s used\n", text_bytes((double)t->cost.host_bytes).text,
             text_bytes((double)t->peak).text);
     for (int c = 0; c < m->channels; c++) {

@@ -63,7 +63,7 @@ static void release(us_exec *e)
     }
     us_conv_engine_free(e->engine);
     void *blocks[] = {e->convs, e->sample_arena, e->worker_arena, e->scratch, e->registers, e->vec, e->sums,
-                      e->moments, e->moments_at, e->kl_weight};
+                      e->moments, e->moments_at, e->kl_weight, e->squares};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         us_free(e->a, blocks[i]);
     }
@@ -126,13 +126,14 @@ static usplit_status allocate(us_exec *e)
     memset(e->vec, 0, (size_t)(p->n_vec + 16) * sizeof *e->vec);
     e->moments_at = us_calloc(e->a, (size_t)p->n_bnorms + 1, sizeof *e->moments_at);
     e->sums = us_calloc(e->a, (size_t)e->samples * (size_t)p->n_sums + 1, sizeof *e->sums);
+    e->squares = us_calloc(e->a, (size_t)p->graph->n_params + 1, sizeof *e->squares);
     e->kl_weight = us_calloc(e->a, (size_t)e->samples * USPLIT_MAX_LEVELS + 1, sizeof *e->kl_weight);
     for (int i = 0; e->moments_at && i < p->n_bnorms; i++) {
         e->moments_at[i] = moments;
         moments += 2 * p->bnorms[i].c;
     }
     e->moments = us_calloc(e->a, (size_t)moments + 1, sizeof *e->moments);
-    if (!e->moments_at || !e->sums || !e->kl_weight || !e->moments) {
+    if (!e->moments_at || !e->sums || !e->kl_weight || !e->moments || !e->squares) {
         return USPLIT_ERR_MEMORY;
     }
     e->bytes += (int64_t)e->samples * p->n_sums * 8;

@@ -29,6 +29,7 @@ struct us_exec {
     double *moments;                // per bnorm: mean[c], variance[c] of the last training run
     int64_t *moments_at;            // [n_bnorms] offset into moments
     float *kl_weight;               // [samples][USPLIT_MAX_LEVELS]
+    double *squares;                // [n_params], of the gradient norm
     const float *params;
     float *grads;
     int64_t scratch_floats;

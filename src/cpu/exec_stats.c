@@ -202,17 +202,13 @@ static usplit_status square_one(void *user, int task, int worker)
 usplit_status us_exec_gradient_norm(us_exec *e, const float *grads, double *norm)
 {
     int n = e->plan->graph->n_params;
-    optimise o = {.exec = e, .grads = grads, .squares = us_alloc(e->a, (size_t)n, sizeof(double))};
-    if (!o.squares) {
-        return USPLIT_ERR_MEMORY;
-    }
+    optimise o = {.exec = e, .grads = grads, .squares = e->squares};
     usplit_status status = us_pool_run(e->context->pool, n, square_one, &o);
     double total = 0;
     for (int i = 0; i < n; i++) {
         total += o.squares[i];
     }
     *norm = sqrt(total);
-    us_free(e->a, o.squares);
     return status;
 }
 

@@ -77,7 +77,9 @@ usplit_status us_graph_build(us_graph **out, const us_allocator *a, const us_net
     g->a = a;
     g->config = *config;
     g->size = size;
-    usplit_status status = us_lvae_params(g);
+    g->cap_nodes = 256;     // so that a description may look at node 0 even after a failure
+    g->nodes = us_calloc(a, (size_t)g->cap_nodes, sizeof *g->nodes);
+    usplit_status status = g->nodes ? us_lvae_params(g) : USPLIT_ERR_MEMORY;
     if (status == USPLIT_OK) {
         status = us_lvae_nodes(g);
     }

@@ -104,7 +104,9 @@ struct usplit_tiler {
     us_exec *exec;
     int exec_workers;                   // it is compiled for; 0: none
     int max_workers;
-    int64_t bytes_one, bytes_more;      // of an executable for one worker, and for every further one
+    int64_t own_bytes;                  // of the plan and the graph
+    int64_t bytes_one, bytes_more;      // of an executable for one worker, and for every further one (known
+                                        // when there is a budget)
     double seconds_per_pass;            // of one worker, measured by the last run; 0: none yet
     atomic_int cancelled, running;
 };
@@ -119,7 +121,8 @@ typedef struct us_tile_layout {
     int exec_workers;                   // the executable is compiled for
     int workers;                        // of them used
     int64_t band_rows;                  // tile rows per band
-    int64_t exec_bytes, rows_bytes, band_bytes;
+    int64_t fixed_bytes;                // executable, plan, graph
+    int64_t rows_bytes, band_bytes;     // held during the run only
 } us_tile_layout;
 
 usplit_status us_tiler_layout(const usplit_tiler *tiler, int64_t height, int64_t width,

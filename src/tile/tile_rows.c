@@ -60,10 +60,11 @@ static void scratch_release(void *block, void *user)
     rows->block_used = rows->block_live ? rows->block_used : 0;
 }
 
-// One row, and the weights of every other column where the width is odd.
+// Room for one row, and for the weights of every other column where the width is odd. Should that ever be
+// too little, the allocator is asked.
 static int64_t scratch_bytes(int64_t width)
 {
-    return 4 * width + 32 * width + 1024;
+    return 64 * width + 1024;
 }
 
 // ---- Sizes ------------------------------------------------------------------------------------------

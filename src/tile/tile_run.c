@@ -262,7 +262,7 @@ static void fill_result(const run *r, usplit_tiler_result *result)
     const us_tile_layout *l = &r->layout;
     result->passes = r->done;
     result->tiles = r->done / t->samples;
-    result->peak_bytes = t->backend->bytes(t->exec) + l->rows_bytes + l->band_bytes;
+    result->peak_bytes = t->own_bytes + t->backend->bytes(t->exec) + l->rows_bytes + l->band_bytes;
     result->seconds = now() - r->begin;
     for (int c = 0; c < t->channels; c++) {
         result->gain[c] = t->normalisation.target_deviation[c];

@@ -30,9 +30,13 @@ usplit_status us_tiler_compile(usplit_tiler *t, int workers)
     return USPLIT_OK;
 }
 
-static int64_t exec_bytes(const usplit_tiler *t, int workers)
+// Everything but the buffers of a run.
+static int64_t fixed_bytes(const usplit_tiler *t, int workers)
 {
-    return t->bytes_one + (workers - 1) * t->bytes_more;
+    if (t->options.memory_budget == 0) {
+        return t->own_bytes + t->backend->bytes(t->exec);
+    }
+    return t->own_bytes + t->bytes_one + (workers - 1) * t->bytes_more;
 }
 
 // What an executable holds is a sum of what it needs once and of equal shares of its workers, so two of them
@@ -80,6 +84,25 @@ static usplit_status build_plan(usplit_tiler *t)
     return USPLIT_OK;
 }
 
+// What the tiler itself holds beside its executable: the plan, and the graph of outer padding.
+static int64_t count_bytes(const usplit_tiler *t)
+{
+    const us_plan *p = t->plan;
+    size_t bytes = sizeof *t + sizeof *p + (size_t)p->cap_steps * sizeof *p->steps +
+                   (size_t)p->cap_programs * sizeof *p->programs + (size_t)p->cap_tensors * sizeof *p->tensors +
+                   (size_t)p->cap_convs * sizeof *p->convs + (size_t)p->cap_bnorms * sizeof *p->bnorms +
+                   (size_t)(p->n_masks + 1) * sizeof *p->masks + US_MAX_LC * sizeof *p->input +
+                   (size_t)p->graph->n_nodes * sizeof *p->node_tensor + (size_t)p->graph->n_params;
+    for (int i = 0; i < p->n_programs; i++) {
+        bytes += (size_t)p->programs[i].cap_ops * sizeof *p->programs[i].ops;
+    }
+    const us_graph *g = t->own_graph;
+    if (g) {
+        bytes += sizeof *g + (size_t)g->cap_nodes * sizeof *g->nodes + (size_t)g->cap_params * sizeof *g->params;
+    }
+    return (int64_t)bytes;
+}
+
 static usplit_status set_up(usplit_tiler *t)
 {
     const us_net_config *config = &t->model->graph->config;
@@ -90,14 +113,15 @@ static usplit_status set_up(usplit_tiler *t)
     t->samples = t->mean_latents ? 1 : o->samples;
     t->max_workers = us_pool_size(t->context->pool);
     US_TRY(build_plan(t));
+    t->own_bytes = count_bytes(t);
     int workers = t->max_workers;
     if (o->memory_budget > 0) {
         US_TRY(measure_exec(t));
-        while (workers > 1 && exec_bytes(t, workers) > o->memory_budget) {
+        while (workers > 1 && fixed_bytes(t, workers) > o->memory_budget) {
             workers--;
         }
-        if (exec_bytes(t, workers) > o->memory_budget) {
-            return fail_budget(t, 0, exec_bytes(t, workers));
+        if (fixed_bytes(t, workers) > o->memory_budget) {
+            return fail_budget(t, 0, fixed_bytes(t, workers));
         }
     }
     return us_tiler_compile(t, workers);
@@ -160,7 +184,7 @@ static void lay_out(const usplit_tiler *t, int workers, us_tile_layout *l)
     l->workers = tiles < workers ? (int)tiles : workers;
     l->band_rows = (2 * l->workers + l->grid.columns - 1) / l->grid.columns;
     l->band_rows = l->band_rows < l->grid.rows ? l->band_rows : l->grid.rows;
-    l->exec_bytes = t->options.memory_budget > 0 ? exec_bytes(t, workers) : t->backend->bytes(t->exec);
+    l->fixed_bytes = fixed_bytes(t, workers);
     l->rows_bytes = us_tile_rows_bytes(&l->grid, t->coarsest, l->band_rows);
     int64_t rows = l->band_rows * l->grid.inner;
     rows = rows < l->grid.height ? rows : l->grid.height;
@@ -175,7 +199,7 @@ usplit_status us_tiler_layout(const usplit_tiler *t, int64_t height, int64_t wid
     int64_t bytes = 0;
     for (int workers = t->max_workers; workers >= 1; workers--) {
         lay_out(t, workers, l);
-        bytes = l->exec_bytes + l->rows_bytes + l->band_bytes;
+        bytes = l->fixed_bytes + l->rows_bytes + l->band_bytes;
         if (budget == 0 || bytes <= budget) {
             return USPLIT_OK;
         }

@@ -1,0 +1,504 @@
+// Training: exact resume, bits that do not depend on threads, steady state without allocation, skipped
+// batches, limits, cancel, checkpoints, refusals. A tiny network on tiny synthetic frames.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
+
+typedef struct setup {
+    usplit_context *context;
+    usplit_dataset *dataset;
+    usplit_model *model;
+    usplit_trainer *trainer;
+} setup;
+
+static char folder[] = "/tmp/usplit-train-XXXXXX";
+
+static const char *file(const char *name)
+{
+    static char path[4][256];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static void must(usplit_status status)
+{
+    if (status != USPLIT_OK) {
+        fail_msg("status %d: %s", status, usplit_error_message());
+    }
+}
+
+static void make_data(setup *s, int threads)
+{
+    usplit_context_options co;
+    usplit_critter_options cr;
+    usplit_dataset_options ds;
+    must(usplit_context_options_init(&co, sizeof co));
+    co.threads = threads;
+    must(usplit_context_create(&s->context, &co));
+    must(usplit_critter_options_init(&cr, sizeof cr));
+    must(usplit_dataset_options_init(&ds, sizeof ds));
+    cr.n_frames = 12;
+    cr.size = 64;
+    cr.n_curves = 2;
+    ds.levels = 3;
+    must(usplit_dataset_create_critters(&s->dataset, s->context, &cr, &ds));
+}
+
+static usplit_model_options small_model(int family)
+{
+    usplit_model_options mo;
+    must(usplit_model_options_init(&mo, sizeof mo));
+    mo.family = family;
+    mo.variant = USPLIT_VARIANT_REGULAR;
+    mo.levels = 2;
+    mo.filters = 6;
+    mo.z_dims[0] = 6;
+    mo.patch = 16;
+    return mo;
+}
+
+static usplit_trainer_options small_training(void)
+{
+    usplit_trainer_options to;
+    must(usplit_trainer_options_init(&to, sizeof to));
+    to.batch = 5;               // does not divide the number of items: the last batch is short
+    to.seed = 3;
+    to.max_validation_patches = 4;
+    to.max_epochs = 3;
+    return to;
+}
+
+static setup make(int threads, int family, const usplit_trainer_options *to)
+{
+    setup s = {0};
+    usplit_model_options mo = small_model(family);
+    make_data(&s, threads);
+    must(usplit_model_create(&s.model, s.context, &mo));
+    must(usplit_trainer_create(&s.trainer, s.model, s.dataset, to));
+    return s;
+}
+
+// In an order that no caller would choose: children keep their parents.
+static void drop(setup *s)
+{
+    usplit_context_free(s->context);
+    usplit_dataset_free(s->dataset);
+    usplit_model_free(s->model);
+    usplit_trainer_free(s->trainer);
+}
+
+static void same_bits(const usplit_model *a, const usplit_model *b)
+{
+    assert_memory_equal(a->params, b->params, (size_t)a->graph->n_floats * sizeof(float));
+}
+
+static void resume_is_exact(void **state)
+{
+    (void)state;
+    for (int family = 0; family < 2; family++) {
+        usplit_trainer_options to = small_training();
+        setup whole = make(2, family, &to), half = make(2, family, &to), rest = make(1, family, &to);
+        int64_t epoch = us_trainer_steps_per_epoch(whole.trainer), n = epoch / 2 + 1, m = epoch;   // over an epoch's end
+        for (int64_t i = 0; i < n + m; i++) {
+            must(usplit_trainer_step(whole.trainer));
+        }
+        for (int64_t i = 0; i < n; i++) {
+            must(usplit_trainer_step(half.trainer));
+        }
+        must(usplit_trainer_save(half.trainer, file("half.h5")));
+        must(usplit_trainer_resume(rest.trainer, file("half.h5")));
+        for (int64_t i = 0; i < m; i++) {
+            must(usplit_trainer_step(rest.trainer));
+        }
+        same_bits(whole.model, rest.model);
+        usplit_trainer_facts a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
+        must(usplit_trainer_info(whole.trainer, &a));
+        must(usplit_trainer_info(rest.trainer, &b));
+        assert_true(a.step == n + m && b.step == a.step && a.epoch == 1 && b.epoch == 1);
+        assert_memory_equal(&a.loss, &b.loss, sizeof a.loss);
+        assert_memory_equal(&a.val_psnr, &b.val_psnr, sizeof a.val_psnr);
+        assert_memory_equal(&a.learning_rate, &b.learning_rate, sizeof a.learning_rate);
+        assert_true(isfinite(a.loss) && isfinite(a.val_psnr));
+        drop(&whole);
+        drop(&half);
+        drop(&rest);
+    }
+}
+
+static void threads_do_not_change_bits(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    setup one = make(1, USPLIT_FAMILY_HVAE, &to);
+    for (int i = 0; i < 7; i++) {
+        must(usplit_trainer_step(one.trainer));
+    }
+    for (int threads = 2; threads <= 4; threads += 2) {
+        setup many = make(threads, USPLIT_FAMILY_HVAE, &to);
+        for (int i = 0; i < 7; i++) {
+            must(usplit_trainer_step(many.trainer));
+        }
+        same_bits(one.model, many.model);
+        drop(&many);
+    }
+    drop(&one);
+}
+
+static void seeds_matter(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    setup a = make(1, USPLIT_FAMILY_HVAE, &to);
+    to.seed = 4;
+    setup b = make(1, USPLIT_FAMILY_HVAE, &to);
+    must(usplit_trainer_step(a.trainer));
+    must(usplit_trainer_step(b.trainer));
+    assert_memory_not_equal(a.model->params, b.model->params, (size_t)a.model->graph->n_floats * sizeof(float));
+    drop(&a);
+    drop(&b);
+}
+
+static void steady_state_allocates_nothing(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    setup s = make(2, USPLIT_FAMILY_HVAE, &to);
+    must(usplit_trainer_step(s.trainer));
+    size_t live = us_alloc_live(), count = us_alloc_count();
+    for (int i = 0; i < 3; i++) {
+        must(usplit_trainer_step(s.trainer));
+    }
+    assert_true(us_alloc_live() == live);
+    assert_int_equal(us_alloc_count() - count, 0);
+    drop(&s);
+}
+
+static void training_learns(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    to.learning_rate = 3e-3;
+    setup s = make(2, USPLIT_FAMILY_HAE, &to);
+    must(usplit_trainer_run(s.trainer, NULL, NULL));
+    usplit_trainer_facts f = {.struct_size = sizeof f};
+    usplit_trainer_epoch first = {.struct_size = sizeof first}, last = {.struct_size = sizeof last};
+    must(usplit_trainer_info(s.trainer, &f));
+    assert_int_equal(f.epoch, 3);
+    must(usplit_trainer_get_epoch(s.trainer, 0, &first));
+    must(usplit_trainer_get_epoch(s.trainer, 2, &last));
+    assert_true(last.loss < first.loss);
+    assert_int_equal(usplit_trainer_get_epoch(s.trainer, 3, &last), USPLIT_ERR_ARGUMENT);
+    drop(&s);
+}
+
+// A NaN weight makes the loss NaN: the batch is counted and changes nothing.
+static void bad_batches_are_skipped(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    setup s = make(1, USPLIT_FAMILY_HVAE, &to);
+    int p = us_graph_param(s.model->graph, "likelihood.parameter_net.bias");
+    float *bias = s.model->params + s.model->graph->params[p].offset, keep = *bias;
+    size_t bytes = (size_t)s.model->graph->n_floats * sizeof(float);
+    *bias = NAN;
+    float *before = malloc(bytes);
+    memcpy(before, s.model->params, bytes);
+    must(usplit_trainer_step(s.trainer));
+    usplit_trainer_facts f = {.struct_size = sizeof f};
+    must(usplit_trainer_info(s.trainer, &f));
+    assert_int_equal(f.skipped_steps, 1);
+    assert_int_equal(f.step, 1);
+    assert_memory_equal(before, s.model->params, bytes);
+    *bias = keep;
+    must(usplit_trainer_step(s.trainer));
+    must(usplit_trainer_info(s.trainer, &f));
+    assert_int_equal(f.skipped_steps, 1);
+    assert_true(isfinite(f.loss));
+    free(before);
+    drop(&s);
+}
+
+static int32_t stop_at_three(const usplit_progress *p, void *user)
+{
+    (void)p;
+    return ++*(int *)user >= 3;
+}
+
+static int32_t call_back(const usplit_progress *p, void *user)
+{
+    (void)p;
+    assert_int_equal(usplit_trainer_step(user), USPLIT_ERR_BUSY);
+    usplit_trainer_cancel(user);
+    return 0;
+}
+
+static void cancel_leaves_a_whole_checkpoint(void **state)
+{
+    (void)state;
+    int calls = 0;
+    usplit_trainer_options to = small_training();
+    to.last_file = file("last.h5");
+    to.max_epochs = 500;
+    setup s = make(1, USPLIT_FAMILY_HVAE, &to), t = make(1, USPLIT_FAMILY_HVAE, &to);
+    assert_int_equal(usplit_trainer_run(s.trainer, stop_at_three, &calls), USPLIT_ERR_CANCELLED);
+    assert_true(strlen(usplit_error_message()) > 0);
+    must(usplit_trainer_resume(t.trainer, file("last.h5")));
+    same_bits(s.model, t.model);
+    assert_int_equal(usplit_trainer_run(t.trainer, call_back, t.trainer), USPLIT_ERR_CANCELLED);
+    must(usplit_trainer_step(t.trainer));      // still usable
+    drop(&s);
+    drop(&t);
+}
+
+static void checkpoint_tests_itself(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    to.best_file = file("best.h5");
+    to.max_epochs = 1;
+    setup s = make(1, USPLIT_FAMILY_HVAE, &to);
+    usplit_model *m;
+    double error;
+    assert_int_equal(usplit_model_check(s.model, &error), USPLIT_ERR_STATE);
+    must(usplit_trainer_run(s.trainer, NULL, NULL));
+    must(usplit_model_load(&m, s.context, file("best.h5")));
+    must(usplit_model_check(m, &error));
+    assert_true(error <= 1e-6);
+    usplit_model_facts a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
+    must(usplit_model_info(s.model, &a));
+    must(usplit_model_info(m, &b));
+    assert_memory_equal(&a.target_mean, &b.target_mean, sizeof a.target_mean);
+    assert_true(a.clip_value == b.clip_value && a.epochs_trained == b.epochs_trained && b.epochs_trained == 1);
+    float w = 3;        // a changed parameter is noticed
+    must(usplit_model_get_parameter(m, "likelihood.parameter_net.bias", (float[4]){0}, 4));
+    must(usplit_model_set_parameter(m, "likelihood.parameter_net.bias", (float[4]){w, w, w, w}, 4));
+    assert_int_equal(usplit_model_check(m, &error), USPLIT_ERR_NUMERIC);
+    usplit_model_free(m);
+    drop(&s);
+}
+
+static void refusals(void **state)
+{
+    (void)state;
+    setup s = {0};
+    usplit_trainer_options to = small_training();
+    usplit_model_options mo = small_model(0);
+    make_data(&s, 1);
+    mo.channels = 3;
+    must(usplit_model_create(&s.model, s.context, &mo));
+    assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_SHAPE);
+    assert_non_null(strstr(usplit_error_message(), "3"));
+    assert_null(s.trainer);
+    usplit_model_free(s.model);
+    mo.channels = 2;
+    mo.levels = mo.lc_count = 4;        // the dataset keeps 3 resolution levels
+    must(usplit_model_create(&s.model, s.context, &mo));
+    assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_SHAPE);
+    usplit_model_free(s.model);
+    mo = small_model(0);
+    must(usplit_model_create(&s.model, s.context, &mo));
+    to.memory_budget = 1000;
+    assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_BUDGET);
+    to = small_training();
+    to.batch = 0;
+    assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_ARGUMENT);
+    to = small_training();
+    to.learning_rate = NAN;
+    assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_ARGUMENT);
+    to = small_training();
+    must(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to));
+    usplit_trainer *second;
+    assert_int_equal(usplit_trainer_create(&second, s.model, s.dataset, &to), USPLIT_ERR_STATE);
+    must(usplit_trainer_save(s.trainer, file("other.h5")));
+    drop(&s);
+    to.batch = 6;
+    s = make(1, 0, &to);
+    assert_int_equal(usplit_trainer_resume(s.trainer, file("other.h5")), USPLIT_ERR_STATE);
+    assert_int_equal(usplit_trainer_resume(s.trainer, file("missing.h5")), USPLIT_ERR_FILE);
+    must(usplit_model_save(s.model, file("model.h5")));
+    assert_int_equal(usplit_trainer_resume(s.trainer, file("model.h5")), USPLIT_ERR_STATE);
+    must(usplit_trainer_step(s.trainer));
+    drop(&s);
+}
+
+// One value per channel cannot be normalised: patch 8 halved three times, a batch of one.
+static void one_value_per_channel(void **state)
+{
+    (void)state;
+    setup s = {0};
+    usplit_trainer_options to = small_training();
+    usplit_model_options mo = small_model(0);
+    make_data(&s, 1);
+    mo.variant = USPLIT_VARIANT_VANILLA;
+    mo.levels = 3;
+    mo.patch = 8;
+    to.batch = 1;
+    must(usplit_model_create(&s.model, s.context, &mo));
+    assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_SHAPE);
+    drop(&s);
+}
+
+// Every allocation of creating a trainer and doing a step refused once: a status, no leak.
+typedef struct budget {
+    long left;
+} budget;
+
+static void *limited(size_t bytes, void *user)
+{
+    budget *b = user;
+    return b->left-- > 0 ? malloc(bytes) : NULL;
+}
+
+static void give(void *block, void *user)
+{
+    (void)user;
+    free(block);
+}
+
+static usplit_status attempt(budget *b)
+{
+    setup s = {0};
+    usplit_context_options co;
+    usplit_critter_options cr;
+    usplit_dataset_options ds;
+    usplit_trainer_options to = small_training();
+    usplit_model_options mo = small_model(0);
+    usplit_status status = usplit_context_options_init(&co, sizeof co);
+    co.threads = 1;
+    co.alloc = limited;
+    co.release = give;
+    co.alloc_user = b;
+    mo.levels = 1;
+    mo.filters = 4;
+    usplit_critter_options_init(&cr, sizeof cr);
+    usplit_dataset_options_init(&ds, sizeof ds);
+    cr.n_frames = 4;
+    cr.size = 32;
+    cr.n_curves = 1;
+    ds.levels = 2;
+    ds.validation_fraction = ds.test_fraction = 0.25;
+    to.last_file = file("fault.h5");
+    status = status ? status : usplit_context_create(&s.context, &co);
+    status = status ? status : usplit_dataset_create_critters(&s.dataset, s.context, &cr, &ds);
+    status = status ? status : usplit_model_create(&s.model, s.context, &mo);
+    status = status ? status : usplit_trainer_create(&s.trainer, s.model, s.dataset, &to);
+    status = status ? status : usplit_trainer_step(s.trainer);
+    status = status ? status : usplit_trainer_save(s.trainer, file("fault.h5"));
+    drop(&s);
+    return status;
+}
+
+static void failing_allocations(void **state)
+{
+    (void)state;
+    size_t live = us_alloc_live();
+    long k = 0;
+    usplit_status status;
+    do {
+        budget b = {k};
+        status = attempt(&b);
+        assert_true(status == USPLIT_OK || status == USPLIT_ERR_MEMORY);
+        assert_true(us_alloc_live() == live);
+        k += k < 300 ? 1 : 37;      // the long tail (one block per entry of the file) is sampled
+    } while (status != USPLIT_OK && k < 100000);
+    assert_int_equal(status, USPLIT_OK);
+}
+
+// data section 12.5
+static void optimiser_vectors(void **state)
+{
+    (void)state;
+    us_schedule s = {1e-3, NAN, 0};
+    const double metrics[] = {30, 30.001, 30.002, 30.0025, 30.0031, 30.5, 30.5, 30.5, 30.5};
+    for (int i = 0; i < 9; i++) {
+        us_schedule_step(&s, metrics[i], 1, 0.5, 2);
+        double expected = i < 3 ? 1e-3 : i < 8 ? 5e-4 : 2.5e-4;
+        assert_true(fabs(s.learning_rate - expected) < 1e-12);
+    }
+    double best = NAN;
+    int64_t bad = 0;
+    int improved;
+    assert_int_equal(us_early_stop(&best, &bad, 20, 2, &improved), 0);
+    assert_true(improved);
+    assert_int_equal(us_early_stop(&best, &bad, 20.0000001, 2, &improved), 0);
+    assert_false(improved);
+    assert_int_equal(us_early_stop(&best, &bad, 19, 2, &improved), 1);
+    assert_int_equal(us_early_stop(&best, &bad, NAN, 2, &improved), 1);
+}
+
+// data section 12.5: Adamax by hand on three weights of a real plan's array.
+static void adamax_vectors(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    setup s = make(1, 0, &to);
+    const us_graph *g = s.model->graph;
+    size_t bytes = (size_t)g->n_floats * sizeof(float);
+    float *p = calloc(1, bytes), *d = calloc(1, bytes), *m = calloc(1, bytes), *u = calloc(1, bytes);
+    int64_t at = g->params[us_graph_param(g, "first_bottom_up.2.res.block.2.weight")].offset;
+    const float start[3] = {1, -2, 0.5f};
+    const float grads[4][3] = {{0.1f, -0.2f, 0}, {0.05f, 0.4f, 1e-9f}, {-0.3f, 0.1f, 0.2f}, {0, 0, 0}};
+    const double after[3] = {0.998628382868, -1.999760016640, 0.499321183499};
+    memcpy(p + at, start, sizeof start);
+    for (int t = 0; t < 4; t++) {
+        memcpy(d + at, grads[t], sizeof grads[t]);
+        must(us_backend_cpu.adamax(s.trainer->exec, p, d, m, u, 1e-3, t + 1, 1));
+    }
+    for (int i = 0; i < 3; i++) {       // four float32 steps around 1 and 2
+        assert_true(fabs(p[at + i] - after[i]) < 5e-7);
+    }
+    free(p);
+    free(d);
+    free(m);
+    free(u);
+    drop(&s);
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) == NULL;
+}
+
+static int drop_folder(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"half.h5", "last.h5", "best.h5", "other.h5", "model.h5", "fault.h5"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        unlink(file(names[i]));
+    }
+    return rmdir(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resume_is_exact),
+        cmocka_unit_test(threads_do_not_change_bits),
+        cmocka_unit_test(seeds_matter),
+        cmocka_unit_test(steady_state_allocates_nothing),
+        cmocka_unit_test(training_learns),
+        cmocka_unit_test(bad_batches_are_skipped),
+        cmocka_unit_test(cancel_leaves_a_whole_checkpoint),
+        cmocka_unit_test(checkpoint_tests_itself),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(one_value_per_channel),
+        cmocka_unit_test(failing_allocations),
+        cmocka_unit_test(optimiser_vectors),
+        cmocka_unit_test(adamax_vectors),
+    };
+    return cmocka_run_group_tests_name("trainer", tests, make_folder, drop_folder);
+}
