@@ -145,6 +145,11 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LD   $@" &&) $(CC) $(MODE_CFLAGS) $(LDFLAGS) -o $@ $< $(HELP_OBJ) $(LIBOUT)/libusplit.a -lcmocka $(LIBS)
 
+# The TIFF test also uses the program's modules.
+CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
+$(B)/test/unit/test_tiff: $(CLI_TEST_OBJ)
+$(B)/test/unit/test_tiff: LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
+
 $(B)/examples/%: examples/%.c $(LIBOUT)/$(SONAME)
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LD   $@" &&) $(CC) -std=c99 -Wall -Wextra -Werror -O2 -Iinclude $(filter -fsanitize%,$(MODE_CFLAGS)) -o $@ $< -L$(LIBOUT) -lusplit -Wl,-rpath,$(abspath $(LIBOUT))

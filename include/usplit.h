@@ -468,7 +468,9 @@ typedef struct usplit_trainer_epoch {
 
 USPLIT_API usplit_status usplit_trainer_options_init(usplit_trainer_options *options, size_t struct_size);
 /* The trainer needs the model for itself until it is freed. The dataset's statistics and padding become
- * the model's. The dataset must have channels = K, levels >= 1 + lc_count, frames of at least a patch. */
+ * the model's; names and pixel size given to the model before stay. The dataset must have channels = K,
+ * levels >= 1 + lc_count, frames of at least a patch. With an empty validation set there is no val_psnr, no
+ * schedule and no early stop, and best_file holds the newest epoch. */
 USPLIT_API usplit_status usplit_trainer_create(usplit_trainer **out, usplit_model *model, usplit_dataset *dataset,
                                                const usplit_trainer_options *options);
 /* Takes up a training where `last_file` left it: parameters, optimiser state, schedule, position, history.

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#define GROUP_SECONDS 0.15
+#define GROUP_SECONDS 0.3       // a few tiles of each worker, so that waiting for the last one costs little
 
 typedef struct run {
     usplit_tiler *tiler;

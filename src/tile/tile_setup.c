@@ -88,17 +88,19 @@ static usplit_status build_plan(usplit_tiler *t)
 static int64_t count_bytes(const usplit_tiler *t)
 {
     const us_plan *p = t->plan;
-    size_t bytes = sizeof *t + sizeof *p + (size_t)p->cap_steps * sizeof *p->steps +
-                   (size_t)p->cap_programs * sizeof *p->programs + (size_t)p->cap_tensors * sizeof *p->tensors +
-                   (size_t)p->cap_convs * sizeof *p->convs + (size_t)p->cap_bnorms * sizeof *p->bnorms +
-                   (size_t)(p->n_masks + 1) * sizeof *p->masks + US_MAX_LC * sizeof *p->input +
-                   (size_t)p->graph->n_nodes * sizeof *p->node_tensor + (size_t)p->graph->n_params;
+    size_t bytes = sizeof *t + sizeof *p;
+    bytes += (size_t)p->cap_steps * sizeof *p->steps + (size_t)p->cap_programs * sizeof *p->programs;
+    bytes += (size_t)p->cap_tensors * sizeof *p->tensors + (size_t)p->cap_convs * sizeof *p->convs;
+    bytes += (size_t)p->cap_bnorms * sizeof *p->bnorms + (size_t)(p->n_masks + 1) * sizeof *p->masks;
+    bytes += (size_t)p->graph->n_nodes * sizeof *p->node_tensor + (size_t)p->graph->n_params;
+    bytes += US_MAX_LC * sizeof *p->input;
     for (int i = 0; i < p->n_programs; i++) {
         bytes += (size_t)p->programs[i].cap_ops * sizeof *p->programs[i].ops;
     }
     const us_graph *g = t->own_graph;
     if (g) {
-        bytes += sizeof *g + (size_t)g->cap_nodes * sizeof *g->nodes + (size_t)g->cap_params * sizeof *g->params;
+        bytes += sizeof *g + (size_t)g->cap_nodes * sizeof *g->nodes;
+        bytes += (size_t)g->cap_params * sizeof *g->params;
     }
     return (int64_t)bytes;
 }

@@ -72,8 +72,8 @@ usplit_status us_trainer_validate(usplit_trainer *t)
     if (t->options.max_validation_patches > 0 && t->options.max_validation_patches < n) {
         n = t->options.max_validation_patches;
     }
-    t->val_psnr = t->val_loss = NAN;
     if (n == 0) {
+        t->val_psnr = t->val_loss = NAN;
         return USPLIT_OK;
     }
     us_val_psnr_init(&psnr, c->channels);

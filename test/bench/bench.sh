@@ -45,7 +45,7 @@ fi
 # Best of the settings, as "seconds MiB".
 peer_best() {   # variant mode
     local best='' least='' line seconds
-    for settings in "" "--channels-last" "--channels-last --keep-memory $([ "$2" = predict ] && echo --inference-mode)"; do
+    for settings in "" "--keep-memory" "--channels-last --keep-memory $([ "$2" = predict ] && echo --inference-mode)"; do
         line=$("$python" "$here/peer_torch.py" --variant "$1" --family "$family" --mode "$2" --batch "$batch" \
             --threads "$threads" --repeat "$repeat" $settings 2>> "$folder/peer.log") || continue
         echo "$line" >> "$results"

@@ -1,3 +1,4 @@
+// HDF5 and JSON access for the parity program; plain reading, files are trusted fixtures.
 #include "parity/fixture.h"
 
 #include <hdf5.h>

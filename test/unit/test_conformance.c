@@ -633,6 +633,10 @@ static void small_networks_on_the_backend(void **state)
 static void published_networks_on_the_backend(void **state)
 {
     (void)state;
+#ifdef __SANITIZE_THREAD__
+    print_message("skipped: too slow under ThreadSanitizer; the small networks ran\n");
+    skip();
+#endif
     run_cases(1, &backend_engine);
 }
 
