@@ -1,4 +1,4 @@
-// What every handle keeps alive: allocator, thread pool, log hook. Made by src/api/context.c.
+// What every handle keeps alive: allocator, thread pool, log hook. Made by src/api/api_context.c.
 #ifndef US_CONTEXT_H
 #define US_CONTEXT_H
 

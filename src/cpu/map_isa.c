@@ -137,8 +137,34 @@ static void add_up(const float *restrict a, block b, double *restrict sums)
     }
 }
 
+static void add_up_square(const float *restrict a, block b, double *restrict sums)
+{
+    for (int j0 = 0; j0 < b.c; j0 += 64) {
+        float s[64] = {0}, s2[64] = {0};
+        int m = b.c - j0 < 64 ? b.c - j0 : 64;
+        const float *first = a + j0;
+        for (int i = 1; i < b.np; i++) {
+            const float *x = a + (ptrdiff_t)i * b.c + j0;
+            for (int j = 0; j < m; j++) {
+                float d = x[j] - first[j];
+                s[j] += d;
+                s2[j] += d * d;
+            }
+        }
+        for (int j = 0; j < m; j++) {
+            double f = (double)first[j], d = (double)s[j];
+            sums[j0 + j] += b.np * f + d;
+            sums[b.c + j0 + j] += (double)s2[j] + 2 * f * d + b.np * f * f;
+        }
+    }
+}
+
 static void add_up2(const float *restrict a, const float *restrict a2, block b, double *restrict sums)
 {
+    if (a == a2) {
+        add_up_square(a, b, sums);
+        return;
+    }
     for (int j0 = 0; j0 < b.c; j0 += 64) {
         float s[64] = {0}, s2[64] = {0};
         int m = b.c - j0 < 64 ? b.c - j0 : 64;

@@ -1,5 +1,5 @@
 // The model behind usplit_model: configuration, parameters, normalisation, training record. Made by
-// src/api/model.c, read by tilers, changed by a trainer.
+// src/api/api_model.c, read by tilers, changed by a trainer.
 #ifndef US_MODEL_H
 #define US_MODEL_H
 
