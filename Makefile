@@ -48,7 +48,7 @@ CLI_CFLAGS := $(shell $(PKG_CONFIG) --cflags libtiff-4 libpng 2>/dev/null)
 CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng)
 
 WARN := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla -Wno-format-truncation
+        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla -Wno-unknown-warning-option -Wno-format-truncation
 BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -pthread -Iinclude -Isrc -g
 ifeq ($(MODE),release)
 MODE_CFLAGS := -O3

@@ -26,9 +26,9 @@ static const struct {
 } demo = {
     .frames = 100, .size = 128,
     .joiner = 0, .family = USPLIT_FAMILY_HAE, .variant = USPLIT_VARIANT_LEAN, .levels = 3, .lc_count = 3,
-    .filters = 32, .z = 32, .patch = 64, .dropout = -1,
-    .batch = 16, .epochs = 40, .lr_patience = 4, .patience = 40, .steps_per_epoch = 40, .val_patches = 0,
-    .minutes = 3, .learning_rate = 2e-3, .pad = 16,
+    .filters = 16, .z = 32, .patch = 64, .dropout = -1,
+    .batch = 8, .epochs = 30, .lr_patience = 3, .patience = 30, .steps_per_epoch = 100, .val_patches = 20,
+    .minutes = 4.5, .learning_rate = 3e-3, .pad = 16,
 };
 
 static const arg_usage usage = {

@@ -1,0 +1,294 @@
+// The public surface of context and model: devices, struct sizes, bad arguments, parameters by name, plans,
+// files. What a careless or an older or newer caller gets.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <usplit.h>
+
+static usplit_context *context;
+static char folder[] = "/tmp/usplit-api-XXXXXX";
+
+static void must(usplit_status status)
+{
+    if (status != USPLIT_OK) {
+        fail_msg("status %d: %s", status, usplit_error_message());
+    }
+}
+
+// The status, and the words that the message must contain.
+static void refused(usplit_status got, usplit_status want, const char *words)
+{
+    assert_int_equal(got, want);
+    if (!strstr(usplit_error_message(), words)) {
+        fail_msg("'%s' does not say '%s'", usplit_error_message(), words);
+    }
+    assert_null(strchr(usplit_error_message(), '\n'));
+}
+
+static usplit_model *small(void)
+{
+    usplit_model_options o;
+    usplit_model *m;
+    must(usplit_model_options_init(&o, sizeof o));
+    o.variant = USPLIT_VARIANT_LEAN;
+    o.levels = 2;
+    o.filters = 4;
+    o.z_dims[0] = 4;
+    o.patch = 16;
+    must(usplit_model_create(&m, context, &o));
+    return m;
+}
+
+static void devices(void **state)
+{
+    (void)state;
+    usplit_context_options o;
+    usplit_context_facts f = {.struct_size = sizeof f};
+    usplit_context *c;
+    must(usplit_context_options_init(&o, sizeof o));
+    o.threads = 1;
+    o.device = "cuda:0";
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, "cuda:0");
+    assert_null(c);
+    o.device = "cuda";
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, "CUDA");
+    o.device = "abacus";
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "abacus");
+    o.device = "auto";
+    must(usplit_context_create(&c, &o));
+    must(usplit_context_info(c, &f));
+    assert_string_equal(f.device, "cpu");
+    assert_non_null(strstr(f.reason, "auto: "));        // says what it could not have
+    assert_non_null(strstr(f.engine, "oneDNN"));
+    assert_int_equal(f.threads, 1);
+    usplit_context_free(c);
+    o.device = "cpu";
+    must(usplit_context_create(&c, &o));
+    must(usplit_context_info(c, &f));
+    assert_string_equal(f.reason, "asked for");
+    usplit_context_free(c);
+    o.threads = -3;
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "-3");
+    o.threads = 1;
+    o.alloc = (usplit_alloc_fn)(uintptr_t)1;
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "release");
+    refused(usplit_context_create(NULL, NULL), USPLIT_ERR_ARGUMENT, "NULL");
+}
+
+// Callers compiled against an older or a newer header.
+static void struct_sizes(void **state)
+{
+    (void)state;
+    struct {
+        usplit_context_options o;
+        uint64_t later;
+    } newer;
+    usplit_context *c;
+    must(usplit_context_options_init(&newer.o, sizeof newer));
+    newer.o.threads = 1;
+    must(usplit_context_create(&c, &newer.o));              // trailing zero bytes mean "as before"
+    usplit_context_free(c);
+    newer.later = 1;
+    refused(usplit_context_create(&c, &newer.o), USPLIT_ERR_UNSUPPORTED, "context options");
+    usplit_context_options older;
+    memset(&older, 0x5a, sizeof older);
+    must(usplit_context_options_init(&older, offsetof(usplit_context_options, alloc)));
+    assert_true(*((unsigned char *)&older + offsetof(usplit_context_options, alloc)) == 0x5a);  // never past the size
+    must(usplit_context_create(&c, &older));
+    usplit_context_facts f = {.struct_size = offsetof(usplit_context_facts, engine)};
+    memset(f.engine, 0x5a, sizeof f.engine);
+    must(usplit_context_info(c, &f));
+    assert_true(f.engine[0] == 0x5a);
+    f.struct_size = 3;
+    refused(usplit_context_info(c, &f), USPLIT_ERR_ARGUMENT, "struct_size");
+    usplit_context_free(c);
+    refused(usplit_context_options_init(NULL, 8), USPLIT_ERR_ARGUMENT, "NULL");
+}
+
+static void parameters_by_name(void **state)
+{
+    (void)state;
+    usplit_model *m = small();
+    usplit_model_facts f = {.struct_size = sizeof f};
+    const char *name;
+    int64_t shape[4], total = 0;
+    int32_t n;
+    must(usplit_model_info(m, &f));
+    assert_false(f.has_normalisation);
+    assert_true(isnan(f.best_val_psnr));
+    for (int64_t i = 0; i < f.n_entries; i++) {
+        int64_t count = 1;
+        must(usplit_model_get_entry(m, i, &name, shape, &n));
+        for (int32_t d = 0; d < n; d++) {
+            count *= shape[d];
+        }
+        total += strstr(name, "running_") || strstr(name, "num_batches") ? 0 : count;
+    }
+    assert_int_equal(total, f.n_parameters);
+    refused(usplit_model_get_entry(m, f.n_entries, &name, shape, &n), USPLIT_ERR_ARGUMENT, "accepted");
+    float w[4] = {1, 2, 3, 4}, back[4];
+    must(usplit_model_set_parameter(m, "likelihood.parameter_net.bias", w, 4));
+    must(usplit_model_get_parameter(m, "likelihood.parameter_net.bias", back, 4));
+    assert_memory_equal(w, back, sizeof w);
+    refused(usplit_model_get_parameter(m, "likelihood.parameter_net.bias", back, 3), USPLIT_ERR_ARGUMENT, "4 values");
+    refused(usplit_model_get_parameter(m, "no.such", back, 1), USPLIT_ERR_ARGUMENT, "no.such");
+    w[2] = NAN;
+    refused(usplit_model_set_parameter(m, "likelihood.parameter_net.bias", w, 4), USPLIT_ERR_NUMERIC, "2");
+    float v[4] = {1, -1, 1, 1};
+    refused(usplit_model_set_parameter(m, "first_bottom_up.2.res.block.0.running_var", v, 4), USPLIT_ERR_ARGUMENT, "-1");
+    must(usplit_model_get_parameter(m, "likelihood.parameter_net.bias", back, 4));
+    assert_true(back[2] == 3);                              // a refusal changes nothing
+    usplit_model_free(m);
+}
+
+static void normalisation_is_checked(void **state)
+{
+    (void)state;
+    usplit_model *m = small();
+    usplit_model_normalisation n = {.struct_size = sizeof n, .clip_value = 100, .input_mean = 5, .input_deviation = 2,
+                                    .target_mean = {1, 2}, .target_deviation = {1, 1}};
+    usplit_tiler *t;
+    refused(usplit_tiler_create(&t, m, NULL), USPLIT_ERR_STATE, "normalisation");
+    n.target_deviation[1] = 0;
+    refused(usplit_model_set_normalisation(m, &n), USPLIT_ERR_ARGUMENT, "target");
+    n.target_deviation[1] = 1;
+    n.input_deviation = -1;
+    refused(usplit_model_set_normalisation(m, &n), USPLIT_ERR_ARGUMENT, "input_deviation");
+    n.input_deviation = 2;
+    n.padding = 7;
+    refused(usplit_model_set_normalisation(m, &n), USPLIT_ERR_ARGUMENT, "7");
+    n.padding = 0;
+    memset(n.channel_names[0], 'x', USPLIT_NAME_BYTES);
+    refused(usplit_model_set_normalisation(m, &n), USPLIT_ERR_ARGUMENT, "channel_names[0]");
+    snprintf(n.channel_names[0], USPLIT_NAME_BYTES, "actin");
+    n.clip_value = INFINITY;
+    must(usplit_model_set_normalisation(m, &n));
+    must(usplit_tiler_create(&t, m, NULL));
+    usplit_tiler_free(t);
+    usplit_model_free(m);
+}
+
+static void files(void **state)
+{
+    (void)state;
+    char path[256], missing[300];
+    usplit_model *m = small(), *back;
+    double error;
+    usplit_model_normalisation n = {.struct_size = sizeof n, .clip_value = INFINITY, .input_mean = 5,
+                                    .input_deviation = 2, .target_mean = {1, 2}, .target_deviation = {3, 4},
+                                    .pixel_size = 0.25};
+    snprintf(n.channel_names[1], USPLIT_NAME_BYTES, "actin");
+    must(usplit_model_set_normalisation(m, &n));
+    snprintf(path, sizeof path, "%s/model.h5", folder);
+    must(usplit_model_save(m, path));
+    must(usplit_model_load(&back, context, path));
+    must(usplit_model_check(back, &error));
+    usplit_model_facts f = {.struct_size = sizeof f};
+    must(usplit_model_info(back, &f));
+    assert_true(f.has_normalisation && isinf(f.clip_value) && f.target_deviation[1] == 4 && f.pixel_size == 0.25);
+    assert_string_equal(f.channel_names[1], "actin");
+    usplit_model_free(back);
+    snprintf(missing, sizeof missing, "%s/none/model.h5", folder);
+    refused(usplit_model_save(m, missing), USPLIT_ERR_FILE, "none");
+    refused(usplit_model_load(&back, context, missing), USPLIT_ERR_FILE, "none");
+    assert_null(back);
+    assert_int_equal(truncate(path, 3000), 0);
+    assert_int_equal(usplit_model_load(&back, context, path), USPLIT_ERR_FORMAT);
+    assert_null(back);
+    unlink(path);
+    usplit_model_free(m);
+}
+
+static void count_line(const char *text, void *user)
+{
+    assert_true(strlen(text) > 0);
+    ++*(int64_t *)user;
+}
+
+static void plans(void **state)
+{
+    (void)state;
+    usplit_model *m = small();
+    usplit_model_cost one = {.struct_size = sizeof one}, two = {.struct_size = sizeof two};
+    int64_t lines = 0;
+    must(usplit_model_plan(m, USPLIT_MODE_TRAIN, 1, 0, &one));
+    must(usplit_model_plan(m, USPLIT_MODE_TRAIN, 2, 0, &two));
+    assert_true(one.kept_bytes > 0 && two.kept_bytes == 2 * one.kept_bytes && two.macs == one.macs);
+    must(usplit_model_plan_text(m, USPLIT_MODE_TRAIN, 2, 0, count_line, &lines));
+    assert_int_equal(lines, two.n_steps);
+    must(usplit_model_plan(m, USPLIT_MODE_PREDICT, 1, 8, &one));
+    must(usplit_model_plan(m, USPLIT_MODE_PREDICT, 1, 0, &two));
+    assert_true(one.macs < two.macs && one.kept_bytes == 0);
+    refused(usplit_model_plan(m, USPLIT_MODE_PREDICT, 1, 7, &one), USPLIT_ERR_ARGUMENT, "7");
+    refused(usplit_model_plan(m, USPLIT_MODE_PREDICT, 1, 18, &one), USPLIT_ERR_ARGUMENT, "18");
+    refused(usplit_model_plan(m, 3, 1, 0, &one), USPLIT_ERR_ARGUMENT, "3");
+    refused(usplit_model_plan(m, USPLIT_MODE_TRAIN, 0, 0, &one), USPLIT_ERR_ARGUMENT, "0");
+    usplit_model_free(m);
+}
+
+// What networks section 11 promises: training keeps at most 1.2 times the convolution outputs.
+static void kept_memory(void **state)
+{
+    (void)state;
+    static const int64_t conv_outputs[4] = {5666816, 14930944, 33046528, 40531968};
+    for (int v = 0; v < 4; v++) {
+        usplit_model_options o;
+        usplit_model *m;
+        usplit_model_cost c = {.struct_size = sizeof c};
+        must(usplit_model_options_init(&o, sizeof o));
+        o.variant = v;
+        must(usplit_model_create(&m, context, &o));
+        must(usplit_model_plan(m, USPLIT_MODE_TRAIN, 1, 0, &c));
+        assert_true((double)c.kept_bytes <= 1.2 * 4 * (double)conv_outputs[v]);
+        usplit_model_free(m);
+    }
+}
+
+static void status_names(void **state)
+{
+    (void)state;
+    assert_string_equal(usplit_status_name(USPLIT_OK), "ok");
+    assert_string_equal(usplit_status_name(12345), "unknown status");
+    assert_int_equal(usplit_version(), USPLIT_VERSION_NUMBER);
+    usplit_context_free(NULL);
+    usplit_model_free(NULL);
+    usplit_dataset_free(NULL);
+    usplit_trainer_free(NULL);
+    usplit_tiler_free(NULL);
+    usplit_trainer_cancel(NULL);
+    usplit_tiler_cancel(NULL);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    usplit_context_options o;
+    usplit_context_options_init(&o, sizeof o);
+    o.threads = 1;
+    return usplit_context_create(&context, &o) != USPLIT_OK || mkdtemp(folder) == NULL;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    usplit_context_free(context);
+    return rmdir(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(devices),        cmocka_unit_test(struct_sizes),
+        cmocka_unit_test(parameters_by_name), cmocka_unit_test(normalisation_is_checked),
+        cmocka_unit_test(files),          cmocka_unit_test(plans),
+        cmocka_unit_test(kept_memory),    cmocka_unit_test(status_names),
+    };
+    return cmocka_run_group_tests_name("api", tests, begin, end);
+}
