@@ -265,7 +265,9 @@ typedef struct usplit_critter_options {
     int32_t n_curves;           /* per channel and frame (5) */
     int32_t thickness;          /* odd (21) */
     int32_t joiner;             /* 0: two waves (N_join 0); 1: a slow third wave joins them (N_join 25) */
-    int32_t reserved0;
+    int32_t kinds;              /* of critters in a channel. 0 or 2: as published, no single wave tells the
+                                   channel. 1: one kind each, alike in the slow wave and told apart by the
+                                   fast one; learnt in minutes instead of hours */
     double joiner_fraction;     /* length of the joiner as a fraction of the curve; 0: 25/size rounded
                                    as published (0.2 at 128, 0.1 at 256) */
     double amplitude;           /* pixels (8) */

@@ -199,6 +199,7 @@ usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_contex
     usplit_critter_options c = default_critters;
     US_TRY(us_struct_read(&c, sizeof c, critters, "critters"));
     US_CHECK_ARG(c.joiner == 0 || c.joiner == 1, "joiner is %d; accepted: 0, 1", c.joiner);
+    US_CHECK_ARG(c.kinds >= 0 && c.kinds <= 2, "kinds is %d; accepted: 0 (as published), 1, 2", c.kinds);
     US_CHECK_ARG(c.joiner_fraction == 0.0 || c.joiner == 1,
                  "joiner_fraction is %g without a joiner; accepted: 0", c.joiner_fraction);
     critter_source s = {.allocator = &context->allocator, .seed = c.seed};
@@ -207,6 +208,7 @@ usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_contex
     s.setup.n_curves = c.n_curves;
     s.setup.thickness = c.thickness;
     s.setup.three_waves = c.joiner;
+    s.setup.one_kind = c.kinds == 1;
     s.setup.joiner_fraction =
         c.joiner_fraction != 0.0 ? c.joiner_fraction : us_critters_joiner_fraction(c.size);
     s.setup.amplitude = c.amplitude;

@@ -18,7 +18,7 @@ static const arg_usage usage = {
 
 typedef struct synth_args {
     const char *out;
-    int64_t frames, size, curves, seed;
+    int64_t frames, size, curves, kinds, seed;
     int joiner, overwrite;
 } synth_args;
 
@@ -28,12 +28,15 @@ static int parse(synth_args *a, int argc, char **argv)
     a->frames = 100;
     a->size = 128;
     a->curves = 5;
+    a->kinds = 2;
     const arg_spec specs[] = {
         {"Options", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "FOLDER", "where ch1.tif and ch2.tif go"},
         {"--frames", NULL, ARG_INT, &a->frames, 1, 100000, "N", "how many (100)"},
         {"--size", NULL, ARG_INT, &a->size, 16, 16384, "N", "side of a frame, pixels (128)"},
         {"--curves", NULL, ARG_INT, &a->curves, 1, 1000, "N", "curves per channel and frame (5)"},
+        {"--kinds", NULL, ARG_INT, &a->kinds, 1, 2, "N",
+         "kinds of curves in a channel: 2 as published, 1 much easier to learn (2)"},
         {"--joiner", NULL, ARG_FLAG, &a->joiner, 0, 0, NULL,
          "join the two waves by a third: the harder task"},
         {"--seed", NULL, ARG_INT, &a->seed, 0, 9007199254740992.0, "N", "other curves (0)"},
@@ -105,6 +108,7 @@ int cmd_synth(int argc, char **argv)
     critters.n_frames = a.frames;
     critters.size = a.size;
     critters.joiner = a.joiner;
+    critters.kinds = (int32_t)a.kinds;
     critters.n_curves = (int32_t)a.curves;
     critters.seed = (uint64_t)a.seed;
     options.clip_quantile = 1;

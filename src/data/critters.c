@@ -261,7 +261,8 @@ void us_critters_draw(const us_critter_setup *setup, int channel, us_uniform_fn 
     const us_critter_setup *s = setup;
     int32_t n = s->n_curves;
     for (int32_t k = 0; k < n; k++) {
-        const int *pair = pairs[channel][next(user) > 0.5 ? 0 : 1];
+        int second = next(user) <= 0.5 && !s->one_kind;
+        const int *pair = pairs[channel][second];
         double low = draw_between(s->range[pair[0]], next, user);
         double high = draw_between(s->range[pair[1]], next, user);
         curves[k] = (us_critter_curve){{low, high, 0.0}, 0.0, 0.0, 0};

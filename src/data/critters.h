@@ -16,6 +16,7 @@ typedef struct us_critter_setup {
     int32_t n_curves;                   // n_c
     int32_t thickness;                  // T, odd
     int32_t three_waves;                // a joiner between the two waves
+    int32_t one_kind;                   // every curve of a channel takes the channel's first pair
     int32_t samples_per_pixel;          // 1 / granularity
     double amplitude;                   // A
     double max_vertical_shift;          // v_f
