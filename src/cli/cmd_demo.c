@@ -34,8 +34,8 @@ static const struct {
 
 static const arg_usage usage = {
     "demo", "-o folder [options]",
-    "Makes synthetic images of two kinds of curves (the paper's critters, one kind per channel), trains a small network to tell them apart, and\n"
-    "measures it on images it has not seen. Leaves demo.png, split.tif (opens in ImageJ), model.h5 and\n"
+    "Makes synthetic images of two kinds of curves (the paper's critters, one kind per channel), trains\n"
+    "a small network to tell them apart, and measures it on images it has not seen. Leaves demo.png, split.tif (opens in ImageJ), model.h5 and\n"
     "model.svg in the folder.",
     "usplit demo -o demo",
 };
