@@ -48,7 +48,7 @@ CLI_CFLAGS := $(shell $(PKG_CONFIG) --cflags libtiff-4 libpng 2>/dev/null)
 CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng)
 
 WARN := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla -Wno-unknown-warning-option -Wno-format-truncation
+        -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -pthread -Iinclude -Isrc -g
 ifeq ($(MODE),release)
 MODE_CFLAGS := -O3
@@ -73,15 +73,15 @@ BINOUT := $(if $(filter release,$(MODE)),bin,$(B)/bin)
 # ---- Sources --------------------------------------------------------------------------------------
 LIB_DIRS := base image patch data net plan backend cpu train tile ckpt api
 LIB_SRC := $(sort $(wildcard $(LIB_DIRS:%=src/%/*.c)))
-# Elementwise kernels are compiled once per instruction set and chosen at run time.
-ISA_SRC := src/cpu/map_isa.c
+# These kernels are compiled once per instruction set and chosen at run time.
+ISA_SRC := src/cpu/map_isa.c src/cpu/weight_isa.c
 LIB_SRC := $(filter-out $(ISA_SRC),$(LIB_SRC))
 MACHINE := $(shell $(CC) -dumpmachine | cut -d- -f1)
 ISAS := $(if $(filter x86_64,$(MACHINE)),avx512 avx2 base,base)
 ISA_FLAGS_base :=
 ISA_FLAGS_avx2 := -mavx2 -mfma
 ISA_FLAGS_avx512 := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mprefer-vector-width=512
-LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(if $(wildcard $(ISA_SRC)),$(ISAS:%=$(B)/src/cpu/map_isa_%.o))
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(foreach f,$(ISA_SRC:.c=),$(ISAS:%=$(B)/$f_%.o))
 CLI_SRC := $(sort $(wildcard src/cli/*.c))
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_SRC := $(sort $(wildcard test/unit/test_*.c test/property/test_*.c test/fault/test_*.c test/fuzz/test_*.c))
@@ -110,9 +110,12 @@ $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  CC   $<" &&) $(CC) $(ALL_CFLAGS) $(call flags_of,$<) -MMD -MP -c $< -o $@
 
-$(ISAS:%=$(B)/src/cpu/map_isa_%.o): $(B)/src/cpu/map_isa_%.o: $(ISA_SRC) Makefile
-	@mkdir -p $(@D)
-	$(Q)$(if $(V),,echo "  CC   $< ($*)" &&) $(CC) $(ALL_CFLAGS) $(ISA_FLAGS_$*) -DUS_ISA=$* -MMD -MP -c $< -o $@
+define isa_rule
+$(B)/$(1)_$(2).o: $(1).c Makefile
+	@mkdir -p $$(@D)
+	$$(Q)$$(if $$(V),,echo "  CC   $$< ($(2))" &&) $$(CC) $$(ALL_CFLAGS) -ffp-contract=fast $$(ISA_FLAGS_$(2)) -DUS_ISA=$(2) -MMD -MP -c $$< -o $$@
+endef
+$(foreach f,$(ISA_SRC:.c=),$(foreach i,$(ISAS),$(eval $(call isa_rule,$f,$i))))
 
 # Third-party headers are visible only to the folder that wraps them.
 flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS))

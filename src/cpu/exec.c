@@ -95,9 +95,17 @@ static usplit_status compile_conv(us_exec *e, int i)
     US_TRY(us_conv_op_bind(c->forward, c->packed_forward, c->bias));
     us_conv_op *ops[3] = {c->forward, NULL, NULL};
     if (train) {
-        US_TRY(us_conv_op_create(&c->weight, e->engine, conv, US_CONV_WEIGHT));
-        US_ASSERT(us_conv_op_weight_floats(c->weight) + conv->co <= conv->partial_floats);
-        ops[1] = c->weight;
+        c->own_weight = us_weight_fits(conv);
+        if (c->own_weight) {
+            us_weight_shape shape = us_weight_shape_of(conv);
+            int64_t n = us_weight_scratch_floats(&shape);
+            US_ASSERT(us_weight_floats(&shape) + conv->co <= conv->partial_floats);
+            e->scratch_floats = n > e->scratch_floats ? (n + 15) / 16 * 16 : e->scratch_floats;
+        } else {
+            US_TRY(us_conv_op_create(&c->weight, e->engine, conv, US_CONV_WEIGHT));
+            US_ASSERT(us_conv_op_weight_floats(c->weight) + conv->co <= conv->partial_floats);
+            ops[1] = c->weight;
+        }
         if (conv->input_grad) {
             US_TRY(us_conv_op_create(&c->back, e->engine, conv, US_CONV_BACK));
             US_TRY(floats(e, &c->packed_back, us_conv_op_weight_floats(c->back), "packed weights"));
@@ -167,6 +175,7 @@ static usplit_status compile(us_exec **out, usplit_context *context, const us_pl
     e->workers = workers;
     e->samples = plan->options.mode == US_PLAN_TRAIN ? plan->options.batch : 0;
     e->map = us_map_select(&isa);
+    e->weight = us_weight_select();
     e->block = us_map_block(plan);
     int saved = us_conv_enter();
     usplit_status status;
@@ -238,6 +247,11 @@ static usplit_status run_step(us_exec *e, const us_step *s, us_map_env *env, int
     case US_STEP_CONV: return us_conv_op_run(e->convs[s->index].forward, worker, src, dst, scratch);
     case US_STEP_CONV_BACK: return us_conv_op_run(e->convs[s->index].back, worker, src, dst, scratch);
     case US_STEP_CONV_WEIGHT:
+        if (e->convs[s->index].own_weight) {
+            us_weight_shape shape = us_weight_shape_of(&e->plan->convs[s->index]);
+            e->weight(&shape, src, us_exec_tensor(e, env->sample, worker, s->src2), dst, scratch);
+            return USPLIT_OK;
+        }
         return us_conv_op_run_weight(e->convs[s->index].weight, worker, src,
                                      us_exec_tensor(e, env->sample, worker, s->src2), dst, scratch);
     default: US_FAIL(USPLIT_ERR_INTERNAL, "internal: step kind %d inside a phase", (int)s->kind);

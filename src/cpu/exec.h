@@ -5,9 +5,12 @@
 #include "backend/backend.h"
 #include "cpu/conv.h"
 #include "cpu/map.h"
+#include "cpu/weight.h"
 
 typedef struct us_exec_conv {
-    us_conv_op *forward, *back, *weight;
+    us_conv_op *forward, *back;
+    us_conv_op *weight;             // NULL: our own kernel, cpu/weight.h
+    int own_weight;
     float *packed_forward, *packed_back, *bias;
 } us_exec_conv;
 
@@ -18,6 +21,7 @@ struct us_exec {
     int workers, samples;           // samples: batch in training, 0 in prediction
     int active;                     // samples of this run, at most `samples`: an epoch's last batch may be short
     us_map_fn map;
+    us_weight_fn weight;
     us_conv_engine *engine;
     us_exec_conv *convs;
     float *sample_arena;            // [samples][plan->sample_floats]

@@ -101,13 +101,19 @@ usplit_status us_exec_sum_weight(us_exec *e, const us_step *step, int worker)
     const us_conv *c = &e->plan->convs[step->index];
     us_conv_op *op = e->convs[step->index].weight;
     const us_param *params = e->plan->graph->params;
-    int64_t n = us_conv_op_weight_floats(op) + c->co;
+    us_weight_shape shape = us_weight_shape_of(c);
+    int own = e->convs[step->index].own_weight;
+    int64_t n = (own ? us_weight_floats(&shape) : us_conv_op_weight_floats(op)) + c->co;
     float *total = us_exec_tensor(e, 0, 0, step->src);
     for (int s = 1; s < e->active; s++) {
         const float *part = us_exec_tensor(e, s, 0, step->src);
         for (int64_t i = 0; i < n; i++) {
             total[i] += part[i];
         }
+    }
+    if (own) {
+        us_weight_unpack(&shape, total, e->grads + params[c->weight].offset, e->grads + params[c->bias].offset);
+        return USPLIT_OK;
     }
     return us_conv_op_unpack(op, worker, total, e->grads + params[c->weight].offset,
                              e->grads + params[c->bias].offset);
