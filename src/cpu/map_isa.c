@@ -66,12 +66,10 @@ static void load(const us_program *p, const us_uop *op, const us_tensor *t, cons
     }
 }
 
-static void store(const us_program *p, const us_uop *op, const us_tensor *t, float *base, block b, const float *src)
+static void store(const us_uop *op, const us_tensor *t, float *base, block b, const float *src)
 {
-    int64_t px = b.p0;
-    (void)p;
     // a stored tensor has the domain's rows and columns; only its channels may be more
-    float *dst = base + px * t->c + op->c0;
+    float *dst = base + b.p0 * t->c + op->c0;
     for (int i = 0; i < b.np; i++, dst += t->c, src += b.c) {
         memcpy(dst, src, (size_t)b.c * sizeof *dst);
     }
@@ -312,7 +310,7 @@ void RUN(const us_program *p, us_map_env *env)
                 const us_tensor *t = &env->plan->tensors[op->ref];
                 float *base = us_map_tensor(env, t);
                 if (t->c != p->c) {
-                    store(p, op, t, base, b, in[0]);
+                    store(op, t, base, b, in[0]);
                 } else if (in[0] != base + p0 * t->c) {
                     memcpy(base + p0 * t->c, in[0], (size_t)b.n * sizeof *base);
                 }

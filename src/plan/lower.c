@@ -300,11 +300,6 @@ static usplit_status backward_gate(us_lowering *l, int i, int g)
     return add_gradient(l, l->graph->nodes[i].in[0], both);
 }
 
-static int kl_of(const us_graph *g, int level)
-{
-    return g->kl[level];
-}
-
 // g is the whole gradient on z; the KL's direct share of dsigma_q is added here (networks 3.6).
 static usplit_status backward_latent(us_lowering *l, int i, int g)
 {
@@ -312,7 +307,7 @@ static usplit_status backward_latent(us_lowering *l, int i, int g)
     int q = l->forward[n->in[0]], sigma = l->aux[2 * i], eps = l->aux[2 * i + 1], r, ds, dr, both;
     const us_value like = l->values[g];
     US_TRY(slice(l, q, n->c, n->c, &r));
-    if (kl_of(l->graph, n->level) >= 0) {
+    if (l->graph->kl[n->level] >= 0) {
         US_TRY(op(l, US_U_KL_DSQ, &like, g, eps, sigma, (us_value){.ref = n->level}, &ds));
     } else {
         US_TRY(op(l, US_U_MUL, &like, g, eps, -1, NONE, &ds));

@@ -52,8 +52,7 @@ typedef struct us_lowering {
     int in_backward;
     us_open_entry *open;        // registers of the last program, for common subexpressions
     int n_open, cap_open;
-    int *pending;       // steps (SUM_*) waiting for the next barrier: index into pending_steps
-    us_step *pending_steps;
+    us_step *pending_steps;     // SUM_* steps waiting for the next barrier
     int n_pending, cap_pending;
 } us_lowering;
 

@@ -123,7 +123,7 @@ static const char *const uop_names[] = {
 #undef X
 };
 
-static void print_program(const us_plan *plan, const us_program *p, char *text, size_t size)
+static void print_program(const us_program *p, char *text, size_t size)
 {
     int n = snprintf(text, size, "%dx%dx%d:", p->h, p->w, p->c);
     for (int i = 0; i < p->n_ops && n > 0 && (size_t)n < size; i++) {
@@ -134,7 +134,6 @@ static void print_program(const us_plan *plan, const us_program *p, char *text, 
             n += snprintf(text + n, size - (size_t)n, " %s", uop_names[op->code]);
         }
     }
-    (void)plan;
 }
 
 void us_plan_print(const us_plan *p, void (*line)(const char *text, void *user), void *user)
@@ -144,7 +143,7 @@ void us_plan_print(const us_plan *p, void (*line)(const char *text, void *user),
         const us_step *s = &p->steps[i];
         detail[0] = 0;
         if (s->kind == US_STEP_MAP) {
-            print_program(p, &p->programs[s->index], detail, sizeof detail);
+            print_program(&p->programs[s->index], detail, sizeof detail);
         } else if (s->kind == US_STEP_CONV || s->kind == US_STEP_CONV_BACK || s->kind == US_STEP_CONV_WEIGHT ||
                    s->kind == US_STEP_SUM_WEIGHT) {
             const us_conv *c = &p->convs[s->index];

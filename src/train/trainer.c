@@ -298,12 +298,15 @@ static usplit_status end_epoch(usplit_trainer *t, double began)
     s->item = 0;
     s->epoch_loss = s->epoch_reconstruction = s->epoch_kl = 0;
     s->epoch_steps = 0;
-    if (improved && t->best_file) {
+    int best = improved && t->best_file;
+    if (best || t->last_file) {             // both files hold the same self-test
         US_TRY(us_selftest_make(t->model, t->check));
+    }
+    if (best) {
         US_TRY(us_checkpoint_write(t->model, NULL, t->best_file));
     }
     if (t->last_file) {
-        US_TRY(us_trainer_save(t, t->last_file));
+        US_TRY(us_checkpoint_write(t->model, &t->state, t->last_file));
     }
     return stop;
 }

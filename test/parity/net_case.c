@@ -185,14 +185,13 @@ static usplit_status fill(void *user, int sample, float *const *levels, float *t
     return USPLIT_OK;
 }
 
-static void compare_map(net_case *c, const us_exec *e, int sample, int n_samples_ours, int node, int c0, int m,
+static void compare_map(net_case *c, const us_exec *e, int sample, int node, int c0, int m,
                         const char *path, int at)
 {
     int n;
     int64_t d[8];
     float *theirs = fixture_read(&c->f, path, &n, d);
     const us_node *x = &c->graph->nodes[node];
-    (void)n_samples_ours;
     if (!theirs) {
         return;
     }
@@ -278,7 +277,7 @@ static void compare_eval_noise(net_case *c, const us_exec *e, int sample)
             continue;
         }
         snprintf(path, sizeof path, "eval_noise/q_mu/%d", l);
-        compare_map(c, e, 0, 1, g->q[l], 0, z, path, sample);
+        compare_map(c, e, 0, g->q[l], 0, z, path, sample);
         snprintf(path, sizeof path, "eval_noise/q_lv/%d", l);
         float *theirs = fixture_read(&c->f, path, &n, d);
         if (theirs) {       // log of the variance in use
@@ -326,14 +325,14 @@ static int predict_group(net_case *c, const char *group, int noisy)
         }
         int k = c->config.channels;
         snprintf(path, sizeof path, "%s/output", group);
-        compare_map(c, e, 0, 1, c->graph->head, 0, k, path, s);
+        compare_map(c, e, 0, c->graph->head, 0, k, path, s);
         snprintf(path, sizeof path, "%s/logvar", group);
         compare_logvar(c, e, 0, path, s, c->graph->head);
         snprintf(path, sizeof path, "%s/features", group);
-        compare_map(c, e, 0, 1, c->graph->features, 0, c->config.filters, path, s);
+        compare_map(c, e, 0, c->graph->features, 0, c->config.filters, path, s);
         for (int l = 0; l < c->config.levels; l++) {
             snprintf(path, sizeof path, "%s/z/%d", group, l);
-            compare_map(c, e, 0, 1, c->graph->latent[l], 0, c->graph->nodes[c->graph->latent[l]].c, path, s);
+            compare_map(c, e, 0, c->graph->latent[l], 0, c->graph->nodes[c->graph->latent[l]].c, path, s);
         }
         if (noisy) {
             compare_eval_noise(c, e, s);
@@ -365,7 +364,7 @@ static int alt_group(net_case *c)
                  us_backend_cpu.prepare(e, c->params) || us_backend_cpu.predict(e, 0, &run, &head);
         c->graph = g;
         if (!failed) {
-            compare_map(c, e, 0, 1, g->head, 0, c->config.channels, "eval_alt/output", 0);
+            compare_map(c, e, 0, g->head, 0, c->config.channels, "eval_alt/output", 0);
             compare_logvar(c, e, 0, "eval_alt/logvar", 0, g->head);
         }
         c->graph = own;
@@ -557,9 +556,9 @@ static int train_groups(net_case *c)
     if (!failed) {
         us_backend_cpu.update_statistics(e, after);
         for (int s = 0; s < c->batch; s++) {
-            compare_map(c, e, s, c->batch, c->graph->head, 0, k, "train/output", s);
+            compare_map(c, e, s, c->graph->head, 0, k, "train/output", s);
             compare_logvar(c, e, s, "train/logvar", s, c->graph->head);
-            compare_map(c, e, s, c->batch, c->graph->features, 0, c->config.filters, "train/features", s);
+            compare_map(c, e, s, c->graph->features, 0, c->config.filters, "train/features", s);
         }
         finish(c, "train", 2e-5);
         losses_groups(c, plan, e, &losses);
