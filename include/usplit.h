@@ -123,6 +123,12 @@ typedef struct usplit_context usplit_context;
 
 enum { USPLIT_LOG_INFO = 1, USPLIT_LOG_WARNING = 2 };
 
+enum {
+    USPLIT_PRECISION_BEST = 0,      /* CPU: float32; CUDA: float16 */
+    USPLIT_PRECISION_FLOAT32 = 1,
+    USPLIT_PRECISION_FLOAT16 = 2    /* activations and weights half; sums, statistics, losses, optimiser float32 */
+};
+
 typedef void *(*usplit_alloc_fn)(size_t bytes, void *user);            /* NULL: refused */
 typedef void (*usplit_release_fn)(void *block, void *user);
 typedef void (*usplit_log_fn)(int32_t level, const char *line, void *user);
@@ -134,19 +140,22 @@ typedef struct usplit_context_options {
                                    any other name fails when that device is not there */
     int32_t threads;            /* CPU threads, the caller's included; 0: one per available core.
                                    Results do not depend on it */
-    int32_t reserved0;
+    int32_t precision;          /* USPLIT_PRECISION_*; on the CPU always float32: FLOAT16 is refused */
     usplit_alloc_fn alloc;      /* both or neither; called from worker threads too */
     usplit_release_fn release;
     void *alloc_user;
     usplit_log_fn log;          /* NULL: no log */
     void *log_user;
+    int32_t deterministic;      /* CUDA: 1: only algorithms whose results repeat to the bit on one device. The CPU
+                                   always repeats */
+    int32_t reserved0;
 } usplit_context_options;
 
 typedef struct usplit_context_facts {
     size_t struct_size;
     int32_t threads;
     int32_t reserved0;
-    char device[64];            /* what runs: "cpu" */
+    char device[64];            /* what runs: "cpu", "cuda:0" */
     char reason[192];           /* why: "asked for", "auto: no CUDA backend: <loader's words>" */
     char engine[128];           /* compute libraries and instruction set: "oneDNN 2.6.3, avx2" */
 } usplit_context_facts;

@@ -33,6 +33,8 @@ usplit_status usplit_context_create(usplit_context **out, const usplit_context_o
     usplit_context_options o = defaults;
     US_TRY(us_struct_read(&o, sizeof o, options, "context options"));
     US_CHECK_ARG(o.threads >= 0 && o.threads <= 1024, "threads is %d; accepted: 0 (all cores) to 1024", o.threads);
+    US_CHECK_ARG(o.precision >= USPLIT_PRECISION_BEST && o.precision <= USPLIT_PRECISION_FLOAT16,
+                 "precision is %d; accepted: 0 (best of the device), 1 (float32), 2 (float16)", o.precision);
     US_CHECK_ARG((o.alloc == NULL) == (o.release == NULL), "alloc and release go together; one of them is NULL");
     us_allocator a = {.alloc = o.alloc, .release = o.release, .user = o.alloc_user};
     usplit_context *c = us_calloc(&a, 1, sizeof *c);
@@ -46,10 +48,8 @@ usplit_status usplit_context_create(usplit_context **out, const usplit_context_o
     usplit_context_facts *f = &c->facts;
     f->struct_size = sizeof *f;
     f->threads = o.threads ? o.threads : available_cores();
-    usplit_status status = us_device_choose(o.device ? o.device : "auto", &c->backend, f->device, sizeof f->device,
-                                            f->reason, sizeof f->reason);
+    usplit_status status = us_device_choose(c, &o);
     if (status == USPLIT_OK) {
-        c->backend->describe(f->engine, sizeof f->engine);
         status = us_pool_create(&c->pool, &c->allocator, f->threads, c->backend->thread_enter);
     }
     if (status != USPLIT_OK) {

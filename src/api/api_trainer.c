@@ -80,6 +80,9 @@ usplit_status usplit_trainer_step(usplit_trainer *trainer)
 {
     US_TRY(enter(trainer));
     usplit_status status = us_trainer_step(trainer);
+    if (status == USPLIT_OK) {
+        status = us_trainer_refresh(trainer, 1);
+    }
     trainer->busy = 0;
     return status;
 }

@@ -1,4 +1,5 @@
-// What a backend is: it compiles a plan once and runs it many times. The CPU one (src/cpu) is linked in.
+// What a backend is: it compiles a plan once and runs it many times. The CPU one (src/cpu) is linked in, the
+// CUDA one (cuda/) is opened when a context asks for it (device.c).
 // Nothing outside src/backend, src/train, src/tile and src/api calls through the table.
 #ifndef US_BACKEND_H
 #define US_BACKEND_H
@@ -28,8 +29,30 @@ typedef struct us_losses {
     double level[USPLIT_MAX_LEVELS];            // mean KL per element and level, after free bits
 } us_losses;
 
+// A training's arrays in host memory, flat like the parameters.
+typedef struct us_trained {
+    float *params, *m, *u;
+} us_trained;
+
+// What the steps of a training have added up to since us_iterate_begin (iterate.h).
+typedef struct us_tally {
+    int64_t updates, skipped, counted;          // optimiser steps ever; steps left out; steps in the sums
+    double sum_loss, sum_reconstruction, sum_kl;
+    us_losses losses;                           // of the last step
+    double gradient_norm;                       // of the last step; NaN where the loss was not finite
+    double loss_scale;                          // fp16 training (data 4.4); 1: none
+    int64_t good_steps;                         // since the loss scale changed
+} us_tally;
+
+typedef struct us_update {
+    double lr, clip_norm;                       // clip_norm 0: no clipping
+} us_update;
+
 typedef struct us_backend {
     const char *name;
+    int layout;                 // of the plans it takes, US_LAYOUT_*
+    int tile_batch;             // samples it predicts at a time best: the batch of a prediction's plan
+    int workers;                // that predict side by side best; 0: as many as the pool has threads
     // Words for usplit_context_facts.engine.
     void (*describe)(char *text, size_t size);
     // Run once on every thread of the context's pool; may be NULL.
@@ -45,9 +68,9 @@ typedef struct us_backend {
     usplit_status (*train)(us_exec *exec, const us_run *run, us_losses *losses, float *grads);
     // Running mean and variance of batch normalisation after a training run (networks 1.3).
     void (*update_statistics)(us_exec *exec, float *params);
-    // Prediction of one patch by `worker`: *head points at the wanted window [h][w][2K], valid until the
-    // worker's next run.
-    usplit_status (*predict)(us_exec *exec, int worker, const us_run *run, const float **head);
+    // Prediction of n patches (at most the plan's batch) by `worker`: heads[i] points at the wanted window
+    // [h][w][2K] of runs[i], valid until the worker's next run. mean_latents and step are those of runs[0].
+    usplit_status (*predict)(us_exec *exec, int worker, int n, const us_run *runs, const float **heads);
     // After a run: full values of a node asked for in the plan's outputs, [h][w][c] of one sample.
     const float *(*output)(const us_exec *exec, int sample, int node);
     // Sum slots of one sample after a run in training (plan.h: head_sums, kl_sums).
@@ -58,6 +81,13 @@ typedef struct us_backend {
     usplit_status (*adamax)(us_exec *exec, float *params, const float *grads, float *m, float *u, double lr,
                             int64_t t, double scale);
     int64_t (*bytes)(const us_exec *exec);      // memory it holds: arena, packed weights, scratch
+    int64_t (*device_bytes)(const us_exec *exec);   // of it, on a device; NULL: none
+    // Training with everything on a device; NULL: iterate.c makes a step of the functions above. begin takes the
+    // arrays and the tally over; step may return before the step has run; sync waits, brings the tally up to date
+    // and, with arrays != 0, the arrays of begin.
+    usplit_status (*begin)(us_exec *exec, const us_trained *arrays, const us_tally *tally);
+    usplit_status (*step)(us_exec *exec, const us_run *run, const us_update *update);
+    usplit_status (*sync)(us_exec *exec, us_tally *tally, int arrays);
 } us_backend;
 
 extern const us_backend us_backend_cpu;

@@ -17,6 +17,9 @@ void us_context_release(usplit_context *context)
     }
     us_pool_free(context->pool);
     us_allocator a = context->allocator;
+    if (context->device) {
+        context->close_device(context->device, &a);
+    }
     us_free(&a, context);
 }
 

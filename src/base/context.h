@@ -16,6 +16,8 @@ struct usplit_context {
     void *log_user;
     usplit_context_facts facts;
     const struct us_backend *backend;
+    void *device;                       // the backend's; NULL: none
+    void (*close_device)(void *device, const us_allocator *a);
 };
 
 // Handles made from a context hold a reference. us_context_release(NULL) does nothing.

@@ -287,9 +287,9 @@ static void make_env(us_exec *e, const us_run *run, int sample, int worker, us_m
                         .sums = e->sums + (e->samples ? (int64_t)sample * p->n_sums : 0),
                         .kl_weight = e->kl_weight + (e->samples ? sample * USPLIT_MAX_LEVELS : 0)};
     if (e->samples) {
-        env->stream = us_stream(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)sample);
+        env->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)sample);
     } else {
-        env->stream = us_stream(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);
+        env->stream = us_key(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);
         noise_place(g, run, env);
     }
     for (int i = 0; run->noise && i < g->config.levels; i++) {
@@ -343,7 +343,7 @@ static usplit_status draw_masks(void *user, int sample, int worker)
     us_exec *e = w->exec;
     const us_plan *p = e->plan;
     (void)worker;
-    uint64_t stream = us_stream(w->run->seed, US_RNG_DROPOUT, (uint64_t)w->run->step, (uint32_t)sample);
+    uint64_t stream = us_key(w->run->seed, US_RNG_DROPOUT, (uint64_t)w->run->step, (uint32_t)sample);
     for (int i = 0; i < p->n_masks; i++) {
         const us_mask *m = &p->masks[i];
         float *dst = e->vec + m->offset + (int64_t)sample * ((m->c + 15) / 16 * 16);
@@ -394,14 +394,14 @@ static usplit_status train(us_exec *e, const us_run *run, us_losses *losses, flo
     return status;
 }
 
-static usplit_status predict(us_exec *e, int worker, const us_run *run, const float **head)
+static usplit_status predict(us_exec *e, int worker, int n, const us_run *runs, const float **heads)
 {
-    US_ASSERT(e->samples == 0 && e->params && worker < e->workers);
+    US_ASSERT(e->samples == 0 && e->params && worker < e->workers && n == 1);
     int saved = us_conv_enter();
-    walk w = {.exec = e, .run = run, .first = 0, .end = e->plan->n_steps, .fill = 1};
+    walk w = {.exec = e, .run = runs, .first = 0, .end = e->plan->n_steps, .fill = 1};
     usplit_status status = run_sample(&w, 0, worker);
     us_conv_leave(saved);
-    *head = us_exec_tensor(e, 0, worker, e->plan->node_tensor[e->plan->graph->head]);
+    heads[0] = us_exec_tensor(e, 0, worker, e->plan->node_tensor[e->plan->graph->head]);
     return status;
 }
 
@@ -426,6 +426,8 @@ static int64_t bytes(const us_exec *e)
 
 const us_backend us_backend_cpu = {
     .name = "cpu",
+    .layout = US_LAYOUT_SAMPLES,
+    .tile_batch = 1,
     .describe = describe,
     .thread_enter = thread_enter,
     .compile = compile,

@@ -129,7 +129,7 @@ void us_ref_draw_masks(us_ref *r, uint64_t seed, int64_t step)
     for (int i = 0; r->masks_drawn && i < r->graph->n_nodes; i++) {
         const us_node *n = &r->graph->nodes[i];
         for (int b = 0; n->op == US_OP_DROPOUT && b < r->batch; b++) {
-            uint64_t stream = us_stream(seed, US_RNG_DROPOUT, (uint64_t)step, (uint32_t)b);
+            uint64_t stream = us_key(seed, US_RNG_DROPOUT, (uint64_t)step, (uint32_t)b);
             for (int c = 0; c < n->c; c++) {
                 r->places[i].mask[b * n->c + c] =
                     us_draw_mask(stream, (uint32_t)n->level, (uint32_t)c, (float)r->graph->config.dropout);

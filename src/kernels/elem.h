@@ -152,7 +152,7 @@ US_HD float us_nll_dlv(float target, float mean, float lv, float raw, float k, f
 // ---- Draws ----
 
 // A stream's key: the seed mixed with what the stream is for and two numbers (step and sample, say).
-US_HD uint64_t us_stream(uint64_t seed, uint32_t purpose, uint64_t a, uint32_t b)
+US_HD uint64_t us_key(uint64_t seed, uint32_t purpose, uint64_t a, uint32_t b)
 {
     us_u32x4 r = us_philox(seed, (uint32_t)a, (uint32_t)(a >> 32), b, purpose);
     return ((uint64_t)r.v[0] << 32) | r.v[1];

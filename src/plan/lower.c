@@ -68,7 +68,7 @@ static usplit_status forward_conv(us_lowering *l, int i, int *out)
     us_conv c = {.node = i, .transposed = n->op == US_OP_TCONV, .ci = in->c, .co = n->c, .k = n->k,
                  .stride = n->stride, .pad = n->pad, .weight = n->weight, .bias = n->bias, .out = l->need[i],
                  .in_h = in->h, .in_w = in->w, .out_h = n->h, .out_w = n->w,
-                 .input_grad = l->grad_flows[n->in[0]]};
+                 .input_grad = l->grad_flows[n->in[0]], .bias_sums = -1};
     c.in = us_need_conv_input(n, in, c.out);
     c.partial_floats = (int64_t)round_up(c.ci, 16) * round_up(c.co, 16) * c.k * c.k + round_up(c.co, 16);
     int src;
@@ -253,12 +253,20 @@ static usplit_status backward_conv(us_lowering *l, int i, int g)
     const us_conv c = p->convs[conv];
     US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &src));
     US_TRY(us_emit_tensor(l, g, us_emit_full(l, g), &grad));
-    US_TRY(us_emit_new_tensor(l, 1, 1, 1, (us_rect){0, 0, 1, 1}, &partial));
-    p->tensors[partial].floats = c.partial_floats;
-    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_WEIGHT, .index = conv, .src = src, .src2 = grad,
-                                     .dst = partial}));
-    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_SUM_WEIGHT, .index = conv, .src = partial, .src2 = -1,
-                                     .dst = -1}));
+    if (p->options.layout == US_LAYOUT_BATCH) {
+        p->convs[conv].bias_sums = p->n_sums;
+        p->n_sums += c.co;
+        US_TRY(us_emit_sum(l, g, p->convs[conv].bias_sums));
+        US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_WEIGHT, .index = conv, .src = src, .src2 = grad,
+                                         .dst = -1}));
+    } else {
+        US_TRY(us_emit_new_tensor(l, 1, 1, 1, (us_rect){0, 0, 1, 1}, &partial));
+        p->tensors[partial].floats = c.partial_floats;
+        US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_WEIGHT, .index = conv, .src = src, .src2 = grad,
+                                         .dst = partial}));
+        US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_SUM_WEIGHT, .index = conv, .src = partial, .src2 = -1,
+                                         .dst = -1}));
+    }
     p->has_grad[c.weight] = p->has_grad[c.bias] = 1;
     if (!c.input_grad) {
         return USPLIT_OK;

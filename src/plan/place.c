@@ -175,8 +175,9 @@ usplit_status us_place(us_plan *p)
             t->last = p->n_steps - 1;
         }
         t->kept = !predict && t->first < p->first_backward && t->last >= p->first_backward;
-        t->per_worker = predict || (!t->external && !t->output &&
-                                    p->steps[t->first].phase == p->steps[t->last].phase);
+        t->per_worker = p->options.layout == US_LAYOUT_SAMPLES &&
+                        (predict || (!t->external && !t->output &&
+                                     p->steps[t->first].phase == p->steps[t->last].phase));
         p->kept_floats += t->kept ? t->floats : 0;
     }
     US_TRY(place_tensors(p, 0, &p->sample_floats));

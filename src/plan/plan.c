@@ -80,7 +80,8 @@ usplit_status us_plan_build(us_plan **out, const us_allocator *a, const us_graph
     *out = NULL;
     US_CHECK_ARG(options->mode == US_PLAN_TRAIN || options->mode == US_PLAN_PREDICT,
                  "mode is %d; accepted: 1 (train), 2 (predict)", options->mode);
-    US_CHECK_ARG(options->mode == US_PLAN_PREDICT || (options->batch >= 1 && options->batch <= 4096),
+    US_CHECK_ARG((options->mode == US_PLAN_PREDICT && options->layout == US_LAYOUT_SAMPLES) ||
+                     (options->batch >= 1 && options->batch <= 4096),
                  "batch is %d; accepted: 1 to 4096", options->batch);
     us_plan *p = us_calloc(a, 1, sizeof *p);
     if (!p) {
@@ -109,8 +110,9 @@ done:
 
 int64_t us_plan_arena_bytes(const us_plan *p, int workers)
 {
-    int64_t samples = p->options.mode == US_PLAN_TRAIN ? p->options.batch : 0;
-    int64_t registers = (int64_t)p->max_regs * US_BLOCK;
+    int whole = p->options.layout == US_LAYOUT_BATCH;
+    int64_t samples = p->options.mode == US_PLAN_TRAIN || whole ? p->options.batch : 0;
+    int64_t registers = whole ? 0 : (int64_t)p->max_regs * US_BLOCK;
     int64_t doubles = p->options.mode == US_PLAN_TRAIN ? 2 * (int64_t)p->n_sums * p->options.batch : 0;
     return 4 * (samples * p->sample_floats + workers * (p->worker_floats + registers) + p->n_vec + doubles);
 }

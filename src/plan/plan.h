@@ -9,12 +9,17 @@
 // Every sample is one task. Steps between two barriers (a phase) run sample by sample without waiting; a
 // barrier step (batch statistics, loss, sums of gradients) sees all samples. A tensor that lives inside
 // one phase lies in the worker's scratch, any other in the sample's part of the arena.
+//
+// That is the layout for a CPU. A device runs every step on the whole batch (US_LAYOUT_BATCH): a tensor is
+// [batch][h][w][c] at `offset` times the batch, there is no worker scratch, the gradient of a weight is a
+// sum over the batch at once, and that of a bias is a sum of the gradient's own program.
 #ifndef US_PLAN_H
 #define US_PLAN_H
 
 #include "net/graph.h"
 
 enum { US_PLAN_TRAIN = USPLIT_MODE_TRAIN, US_PLAN_PREDICT = USPLIT_MODE_PREDICT };
+enum { US_LAYOUT_SAMPLES, US_LAYOUT_BATCH };
 
 typedef struct us_rect {
     int y0, x0, h, w;
@@ -102,6 +107,7 @@ typedef struct us_conv {
     int in_h, in_w, out_h, out_w;    // full extents
     int input_grad;             // training: is the gradient of its input wanted
     int64_t partial_floats;     // room for one sample's weight and bias gradient
+    int bias_sums;              // batch layout: sum slots of the bias gradient
 } us_conv;
 
 // Vector store: floats shared by all samples (batch-norm coefficients), then masks [mask][sample][c].
@@ -124,7 +130,8 @@ typedef enum us_step_kind {
     US_STEP_MAP,                // per sample: program `index`
     US_STEP_CONV,               // per sample: convolution `index`, src -> dst
     US_STEP_CONV_BACK,          // per sample: gradient src of the output -> gradient dst of the input
-    US_STEP_CONV_WEIGHT,        // per sample: input src, gradient src2 -> partial weight gradient dst
+    US_STEP_CONV_WEIGHT,        // per sample: input src, gradient src2 -> partial weight gradient dst; in the
+                                // batch layout -> the weight gradient itself, dst -1
     US_STEP_BN,                 // barrier: batch statistics of bnorm `index` -> scale, shift
     US_STEP_BN_BACK,            // barrier: gradient sums -> dgamma, dbeta, coefficients
     US_STEP_LOSS,               // barrier: losses and KL weights; the forward pass ends here
@@ -146,7 +153,8 @@ typedef struct us_step {
 
 typedef struct us_plan_options {
     int mode;
-    int batch;                  // samples (training); prediction runs one sample per worker
+    int layout;                 // US_LAYOUT_*
+    int batch;                  // samples (training, batch layout); else prediction runs one sample per worker
     us_rect want;               // prediction: window of the head wanted; h = 0: all
     double kl_weight, free_bits;
     const int *outputs;         // nodes whose full values the caller wants to read afterwards

@@ -24,7 +24,7 @@
 #include "net/model.h"
 #include "patch/patch.h"
 
-enum { US_TILE_MAX_SIDE = 1 << 24, US_TILE_MAX_SAMPLES = 1 << 16 };
+enum { US_TILE_MAX_SIDE = 1 << 24, US_TILE_MAX_SAMPLES = 1 << 16, US_TILE_MAX_BATCH = 64 };
 
 // ---- Grid -------------------------------------------------------------------------------------------
 
@@ -104,6 +104,7 @@ struct usplit_tiler {
     us_exec *exec;
     int exec_workers;                   // it is compiled for; 0: none
     int max_workers;
+    int batch;                          // tiles a worker predicts at a time
     int64_t own_bytes;                  // of the plan and the graph
     int64_t bytes_one, bytes_more;      // of an executable for one worker, and for every further one (known
                                         // when there is a budget)

@@ -88,21 +88,31 @@ static void add_sample(const run *r, int64_t y, int64_t x, const float *head, in
     }
 }
 
-static usplit_status predict_tile(const run *r, int64_t tile, int sample, int sample_end, int worker)
+// n neighbouring tiles in the order of the band, at most the batch.
+static usplit_status predict_tiles(const run *r, int64_t tile, int n, int sample, int sample_end, int worker)
 {
     usplit_tiler *t = r->tiler;
     const us_tile_grid *grid = &r->layout.grid;
-    int64_t y = tile / grid->columns * grid->inner, x = tile % grid->columns * grid->inner;
-    patch_place place = {&r->rows, r->band_y + y - grid->pad, x - grid->pad};
+    patch_place places[US_TILE_MAX_BATCH];
+    us_run runs[US_TILE_MAX_BATCH];
+    const float *heads[US_TILE_MAX_BATCH];
+    for (int i = 0; i < n; i++) {
+        int64_t y = (tile + i) / grid->columns * grid->inner, x = (tile + i) % grid->columns * grid->inner;
+        places[i] = (patch_place){&r->rows, r->band_y + y - grid->pad, x - grid->pad};
+        runs[i] = (us_run){.seed = t->options.seed, .mean_latents = t->mean_latents, .tile_y = places[i].y0,
+                           .tile_x = places[i].x0, .fill = fill, .user = &places[i]};
+    }
     for (int s = sample; s < sample_end; s++) {
         if (atomic_load_explicit(&t->cancelled, memory_order_relaxed)) {
             US_FAIL(USPLIT_ERR_CANCELLED, "cancelled by usplit_tiler_cancel");
         }
-        const float *head;
-        us_run one = {.seed = t->options.seed, .step = s, .mean_latents = t->mean_latents, .tile_y = place.y0,
-                      .tile_x = place.x0, .fill = fill, .user = &place};
-        US_TRY(t->backend->predict(t->exec, worker, &one, &head));
-        add_sample(r, y, x, head, s);
+        for (int i = 0; i < n; i++) {
+            runs[i].step = s;
+        }
+        US_TRY(t->backend->predict(t->exec, worker, n, runs, heads));
+        for (int i = 0; i < n; i++) {
+            add_sample(r, (tile + i) / grid->columns * grid->inner, (tile + i) % grid->columns * grid->inner, heads[i], s);
+        }
     }
     return USPLIT_OK;
 }
@@ -114,12 +124,14 @@ static usplit_status work(void *user, int task, int worker)
 {
     group *g = user;
     (void)worker;
+    int batch = g->r->tiler->batch;
     while (!atomic_load(&g->stop)) {
-        int64_t tile = atomic_fetch_add(&g->next, 1);
+        int64_t tile = atomic_fetch_add(&g->next, batch);
         if (tile >= g->tile_end) {
             break;
         }
-        usplit_status status = predict_tile(g->r, tile, g->sample, g->sample_end, task);
+        int n = g->tile_end - tile < batch ? (int)(g->tile_end - tile) : batch;
+        usplit_status status = predict_tiles(g->r, tile, n, g->sample, g->sample_end, task);
         if (status != USPLIT_OK) {
             atomic_store(&g->stop, 1);
             return status;
@@ -166,7 +178,8 @@ static usplit_status run_group(run *r, int64_t tile, int64_t tile_end, int sampl
     double start = now();
     US_TRY(us_pool_run(t->context->pool, workers, work, &g));
     int64_t tiles = tile_end - tile, passes = tiles * (sample_end - sample);
-    int64_t rounds = (tiles + workers - 1) / workers * (sample_end - sample);
+    int64_t each = (int64_t)workers * t->batch;
+    int64_t rounds = (tiles + each - 1) / each * t->batch * (sample_end - sample);
     r->busy += (now() - start) / (double)rounds * (double)passes;
     r->done += passes;
     t->seconds_per_pass = r->busy / (double)r->done;
@@ -181,6 +194,7 @@ static usplit_status predict_band(run *r, int64_t tiles)
         double wish = t->seconds_per_pass > 0 ? GROUP_SECONDS / t->seconds_per_pass : 1;
         int64_t passes = wish < 1 ? 1 : wish > 1e6 ? 1000000 : (int64_t)wish;
         int64_t each = passes / t->samples > 1 ? passes / t->samples : 1;
+        each = (each + t->batch - 1) / t->batch * t->batch;
         end = tile + each * r->layout.workers < tiles ? tile + each * r->layout.workers : tiles;
         for (int s = 0, s_end; s < t->samples; s = s_end) {
             s_end = each > 1 || passes >= t->samples - s ? t->samples : s + (int)passes;

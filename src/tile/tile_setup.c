@@ -75,7 +75,7 @@ static usplit_status build_plan(usplit_tiler *t)
         US_TRY(us_graph_build(&t->own_graph, t->a, &graph->config, t->shape.patch));
         graph = t->own_graph;
     }
-    us_plan_options options = {.mode = US_PLAN_PREDICT, .batch = 1,
+    us_plan_options options = {.mode = US_PLAN_PREDICT, .layout = t->backend->layout, .batch = t->batch,
                                .want = {t->shape.pad, t->shape.pad, t->shape.inner, t->shape.inner}};
     US_TRY(us_plan_build(&t->plan, t->a, graph, &options));
     for (int k = 0; k < US_MAX_LC; k++) {
@@ -114,6 +114,10 @@ static usplit_status set_up(usplit_tiler *t)
     t->mean_latents = o->latent == USPLIT_LATENT_MEAN || config->family == USPLIT_FAMILY_HAE;
     t->samples = t->mean_latents ? 1 : o->samples;
     t->max_workers = us_pool_size(t->context->pool);
+    if (t->backend->workers > 0 && t->backend->workers < t->max_workers) {
+        t->max_workers = t->backend->workers;
+    }
+    t->batch = t->backend->tile_batch < US_TILE_MAX_BATCH ? t->backend->tile_batch : US_TILE_MAX_BATCH;
     US_TRY(build_plan(t));
     t->own_bytes = count_bytes(t);
     int workers = t->max_workers;
@@ -184,7 +188,7 @@ static void lay_out(const usplit_tiler *t, int workers, us_tile_layout *l)
     int64_t tiles = l->grid.rows * l->grid.columns;
     l->exec_workers = workers;
     l->workers = tiles < workers ? (int)tiles : workers;
-    l->band_rows = (2 * l->workers + l->grid.columns - 1) / l->grid.columns;
+    l->band_rows = (2 * l->workers * t->batch + l->grid.columns - 1) / l->grid.columns;
     l->band_rows = l->band_rows < l->grid.rows ? l->band_rows : l->grid.rows;
     l->fixed_bytes = fixed_bytes(t, workers);
     l->rows_bytes = us_tile_rows_bytes(&l->grid, t->coarsest, l->band_rows);

@@ -14,6 +14,8 @@ typedef struct us_training_state {
     double learning_rate, schedule_best, early_best, best_val_psnr;
     double epoch_loss, epoch_reconstruction, epoch_kl;  // sums over the epoch's steps so far
     int64_t epoch_steps;
+    double loss_scale;                                  // fp16 training (data 4.4)
+    int64_t good_steps;                                 // since it changed
     double seconds;
     // What the training was made with: resuming with other values is refused.
     int64_t seed, batch, n_items, steps_per_epoch;

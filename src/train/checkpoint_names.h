@@ -6,8 +6,8 @@
 
 enum {
     US_CHECKPOINT_N_CONFIG = 7,
-    US_CHECKPOINT_N_STATE_I64 = 14,
-    US_CHECKPOINT_N_STATE_F64 = 8,
+    US_CHECKPOINT_N_STATE_I64 = 15,
+    US_CHECKPOINT_N_STATE_F64 = 9,
     US_CHECKPOINT_HISTORY_COLUMNS = 8
 };
 
@@ -19,11 +19,12 @@ static const char *const us_checkpoint_config[US_CHECKPOINT_N_CONFIG] = {
 static const char *const us_checkpoint_state_i64[US_CHECKPOINT_N_STATE_I64] = {
     "trainer/step", "trainer/updates", "trainer/skipped", "trainer/epoch", "trainer/item", "trainer/schedule_bad",
     "trainer/early_bad", "trainer/best_epoch", "trainer/stopped_early", "trainer/epoch_steps", "trainer/seed",
-    "trainer/batch", "trainer/n_items", "trainer/steps_per_epoch"};
+    "trainer/batch", "trainer/n_items", "trainer/steps_per_epoch", "trainer/good_steps"};
 
 static const char *const us_checkpoint_state_f64[US_CHECKPOINT_N_STATE_F64] = {
     "trainer/learning_rate", "trainer/schedule_best", "trainer/early_best", "trainer/best_val_psnr",
-    "trainer/epoch_loss", "trainer/epoch_reconstruction", "trainer/epoch_kl", "trainer/seconds"};
+    "trainer/epoch_loss", "trainer/epoch_reconstruction", "trainer/epoch_kl", "trainer/seconds",
+    "trainer/loss_scale"};
 
 // The fields behind those names, in the same order.
 typedef struct us_state_view {
@@ -35,9 +36,10 @@ static inline us_state_view us_checkpoint_state_view(const us_training_state *s)
 {
     us_state_view v = {
         {&s->step, &s->updates, &s->skipped, &s->epoch, &s->item, &s->schedule_bad, &s->early_bad, &s->best_epoch,
-         &s->stopped_early, &s->epoch_steps, &s->seed, &s->batch, &s->n_items, &s->steps_per_epoch},
+         &s->stopped_early, &s->epoch_steps, &s->seed, &s->batch, &s->n_items, &s->steps_per_epoch,
+         &s->good_steps},
         {&s->learning_rate, &s->schedule_best, &s->early_best, &s->best_val_psnr, &s->epoch_loss,
-         &s->epoch_reconstruction, &s->epoch_kl, &s->seconds}};
+         &s->epoch_reconstruction, &s->epoch_kl, &s->seconds, &s->loss_scale}};
     return v;
 }
 

@@ -1,5 +1,6 @@
 // The loop: steps until a limit, progress, cancel.
 #include <math.h>
+#include <stdio.h>
 
 #include "train/trainer.h"
 
@@ -13,6 +14,7 @@ usplit_status us_trainer_report(usplit_trainer *t, int32_t phase, int64_t done, 
         return USPLIT_OK;
     }
     t->last_report = now;
+    US_TRY(us_trainer_refresh(t, 0));
     double elapsed = now - t->started, rate = elapsed > 0 ? (double)t->run_steps / elapsed : 0;
     usplit_progress p = {.struct_size = sizeof p, .phase = phase, .epoch = (int32_t)t->state.epoch, .done = done,
                          .total = total, .seconds_elapsed = elapsed, .seconds_left = -1,
@@ -76,19 +78,15 @@ usplit_status us_trainer_run(usplit_trainer *t, usplit_progress_fn progress, voi
     atomic_store(&t->cancel, 0);
     usplit_status status = loop(t);
     t->progress = NULL;
-    // however it ended, what was learnt is on disk
-    if ((status == USPLIT_OK || status == USPLIT_ERR_CANCELLED) && t->last_file && t->state.item > 0) {
-        char message[400];
-        int n = 0;
-        for (const char *m = us_message_get(); *m && n < 399; m++) {
-            message[n++] = *m;
-        }
-        message[n] = 0;
-        usplit_status saved = us_trainer_save(t, t->last_file);
-        if (saved != USPLIT_OK) {
-            return saved;
-        }
-        us_message_set(message);
+    if (status != USPLIT_OK && status != USPLIT_ERR_CANCELLED) {
+        return status;
     }
+    char message[400];                      // however it ended, what was learnt is kept; the reason stays the message
+    snprintf(message, sizeof message, "%s", us_message_get());
+    US_TRY(us_trainer_refresh(t, 1));
+    if (t->last_file && t->state.item > 0) {
+        US_TRY(us_trainer_save(t, t->last_file));
+    }
+    us_message_set(message);
     return status;
 }

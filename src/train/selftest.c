@@ -26,7 +26,7 @@ static usplit_status run_with(const usplit_model *m, us_exec *exec, const float 
     memcpy(&user, &m, sizeof user);     // read only, through an interface without const
     us_run run = {.mean_latents = 1, .fill = fill, .user = user};
     US_TRY(m->context->backend->prepare(exec, m->params));
-    return m->context->backend->predict(exec, 0, &run, head);
+    return m->context->backend->predict(exec, 0, 1, &run, head);
 }
 
 typedef usplit_status (*use_fn)(const float *head, int64_t n, void *user);
@@ -34,7 +34,7 @@ typedef usplit_status (*use_fn)(const float *head, int64_t n, void *user);
 static usplit_status run(const usplit_model *m, us_exec *exec, use_fn use, void *user)
 {
     const us_net_config *c = &m->graph->config;
-    us_plan_options o = {.mode = US_PLAN_PREDICT};
+    us_plan_options o = {.mode = US_PLAN_PREDICT, .layout = m->context->backend->layout, .batch = 1};
     us_plan *plan = NULL;
     us_exec *own = NULL;
     const float *head;

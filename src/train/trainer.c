@@ -8,6 +8,8 @@
 #include "train/schedule.h"
 #include "train/selftest.h"
 
+#define FIRST_LOSS_SCALE 65536.0        // of fp16 training (data 4.4)
+
 double us_trainer_clock(void)
 {
     struct timespec t;
@@ -25,7 +27,7 @@ void us_trainer_free(usplit_trainer *t)
     b->release(t->check);
     us_plan_free(t->plan);
     us_plan_free(t->check_plan);
-    void *blocks[] = {t->grads, t->staging, t->check_input, t->check_target, t->check_head, t->state.m, t->state.u,
+    void *blocks[] = {t->iterate.grads, t->staging, t->check_input, t->check_target, t->check_head, t->state.m, t->state.u,
                       t->best_file, t->last_file};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         us_free(t->a, blocks[i]);
@@ -78,12 +80,12 @@ static usplit_status make_plans(usplit_trainer *t)
 {
     const us_backend *b = t->context->backend;
     int workers = us_pool_size(t->context->pool);
-    us_plan_options o = {.mode = US_PLAN_TRAIN, .batch = t->options.batch, .kl_weight = t->options.kl_weight,
+    us_plan_options o = {.mode = US_PLAN_TRAIN, .layout = b->layout, .batch = t->options.batch, .kl_weight = t->options.kl_weight,
                          .free_bits = t->options.free_bits};
-    us_plan_options v = {.mode = US_PLAN_PREDICT};
+    us_plan_options v = {.mode = US_PLAN_PREDICT, .layout = b->layout, .batch = t->check_batch};
     US_TRY(us_plan_build(&t->plan, t->a, t->model->graph, &o));
     US_TRY(us_plan_build(&t->check_plan, t->a, t->model->graph, &v));
-    int64_t need = us_plan_arena_bytes(t->plan, workers) + us_plan_arena_bytes(t->check_plan, workers) +
+    int64_t need = us_plan_arena_bytes(t->plan, workers) + us_plan_arena_bytes(t->check_plan, t->check_workers) +
                    6 * 4 * t->model->graph->n_floats;
     if (t->options.memory_budget > 0 && need > t->options.memory_budget) {
         US_FAIL(USPLIT_ERR_BUDGET,
@@ -93,7 +95,8 @@ static usplit_status make_plans(usplit_trainer *t)
                 t->model->graph->config.filters, t->model->graph->config.patch);
     }
     US_TRY(b->compile(&t->exec, t->context, t->plan, workers));
-    return b->compile(&t->check, t->context, t->check_plan, workers);
+    t->iterate.exec = t->exec;
+    return b->compile(&t->check, t->context, t->check_plan, t->check_workers);
 }
 
 static usplit_status make_memory(usplit_trainer *t)
@@ -101,15 +104,25 @@ static usplit_status make_memory(usplit_trainer *t)
     const us_net_config *c = &t->model->graph->config;
     size_t n = (size_t)t->model->graph->n_floats, area = (size_t)c->patch * (size_t)c->patch;
     size_t inputs = area * (size_t)(1 + c->lc_count);
-    t->group = 4 * us_pool_size(t->context->pool);
-    t->grads = us_calloc(t->a, n, sizeof *t->grads);
+    int workers = us_pool_size(t->context->pool), best = t->context->backend->workers;
+    t->check_workers = best > 0 && best < workers ? best : workers;
+    t->check_batch = t->context->backend->tile_batch;
+    t->check_batch = t->check_batch < US_VALIDATE_BATCH ? t->check_batch : US_VALIDATE_BATCH;
+    t->group = 4 * t->check_workers * t->check_batch;
+    t->iterate.backend = t->context->backend;
+    if (!t->iterate.backend->step) {
+        t->iterate.grads = us_calloc(t->a, n, sizeof *t->iterate.grads);
+        if (!t->iterate.grads) {
+            return USPLIT_ERR_MEMORY;
+        }
+    }
     t->state.m = us_calloc(t->a, n, sizeof *t->state.m);
     t->state.u = us_calloc(t->a, n, sizeof *t->state.u);
     t->staging = us_alloc(t->a, inputs * (size_t)t->options.batch, sizeof *t->staging);
     t->check_input = us_alloc(t->a, inputs * (size_t)t->group, sizeof(float));
     t->check_target = us_alloc(t->a, area * (size_t)c->channels * (size_t)t->group, sizeof(float));
     t->check_head = us_alloc(t->a, 2 * area * (size_t)c->channels * (size_t)t->group, sizeof(float));
-    return t->grads && t->state.m && t->state.u && t->staging && t->check_input && t->check_target && t->check_head
+    return t->state.m && t->state.u && t->staging && t->check_input && t->check_target && t->check_head
                ? USPLIT_OK : USPLIT_ERR_MEMORY;
 }
 
@@ -135,8 +148,9 @@ usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, uspli
     t->state = (us_training_state){.learning_rate = options->learning_rate, .schedule_best = NAN, .early_best = NAN,
                                    .best_val_psnr = NAN, .best_epoch = -1, .batch = options->batch,
                                    .seed = (int64_t)options->seed, .steps_per_epoch = options->steps_per_epoch};
-    t->val_psnr = t->val_loss = NAN;
+    t->val_psnr = t->val_loss = t->gradient_norm = NAN;
     t->losses.loss = NAN;
+    t->state.loss_scale = FIRST_LOSS_SCALE;
     us_model_retain(model);
     t->model = model;
     t->state.n_items = us_dataset_n_items(dataset, USPLIT_SET_TRAIN, model->graph->config.patch);
@@ -163,10 +177,12 @@ usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, uspli
 
 usplit_status us_trainer_resume(usplit_trainer *t, const char *file)
 {
+    US_TRY(us_trainer_refresh(t, 1));
     us_training_state s = t->state;
     us_statistics now = *us_dataset_statistics(t->dataset);
     US_TRY(us_checkpoint_resume(t->model, &s, file));
     t->state = s;
+    t->begun = 0;
     take_statistics(t->model, &now);
     t->val_psnr = t->model->n_history ? t->model->history[t->model->n_history - 1].val_psnr : NAN;
     return USPLIT_OK;
@@ -223,36 +239,48 @@ static int batch_now(const usplit_trainer *t)
     return t->options.steps_per_epoch > 0 || left > t->options.batch ? t->options.batch : (int)left;
 }
 
-// A batch whose loss or gradient is not finite changes nothing and is counted.
+// Hands the arrays to the backend where they are not there yet, and takes one step.
 static usplit_status optimise(usplit_trainer *t, int samples)
 {
-    const us_backend *b = t->context->backend;
-    usplit_model *m = t->model;
-    us_run run = {.seed = (uint64_t)t->state.seed, .step = t->state.step, .samples = samples, .fill = fill, .user = t};
-    US_TRY(b->prepare(t->exec, m->params));
-    US_TRY(b->train(t->exec, &run, &t->losses, t->grads));
-    t->gradient_norm = NAN;
-    if (isfinite(t->losses.loss)) {
-        US_TRY(b->gradient_norm(t->exec, t->grads, &t->gradient_norm));
+    us_training_state *s = &t->state;
+    if (!t->begun) {
+        us_trained arrays = {t->model->params, s->m, s->u};
+        us_tally tally = {.updates = s->updates, .skipped = s->skipped, .counted = s->epoch_steps,
+                          .sum_loss = s->epoch_loss, .sum_reconstruction = s->epoch_reconstruction,
+                          .sum_kl = s->epoch_kl, .losses = t->losses, .gradient_norm = t->gradient_norm,
+                          .loss_scale = s->loss_scale, .good_steps = s->good_steps};
+        US_TRY(us_iterate_begin(&t->iterate, &arrays, &tally));
+        t->begun = 1;
     }
-    t->state.step++;
-    if (!isfinite(t->gradient_norm)) {
-        t->state.skipped++;
+    us_run run = {.seed = (uint64_t)s->seed, .step = s->step, .samples = samples, .fill = fill, .user = t};
+    us_update update = {.lr = s->learning_rate, .clip_norm = t->options.clip_norm};
+    US_TRY(us_iterate_step(&t->iterate, &run, &update));
+    s->step++;
+    t->stale = 1;
+    return USPLIT_OK;
+}
+
+usplit_status us_trainer_refresh(usplit_trainer *t, int arrays)
+{
+    us_training_state *s = &t->state;
+    if (!t->begun || !(t->stale || (arrays && t->stale_arrays))) {
         return USPLIT_OK;
     }
-    double clip = t->options.clip_norm, scale = 1;
-    if (clip > 0 && t->gradient_norm + 1e-6 > clip) {       // data section 4.2
-        scale = clip / (t->gradient_norm + 1e-6);
-    }
-    t->state.updates++;
-    US_TRY(b->adamax(t->exec, m->params, t->grads, t->state.m, t->state.u, t->state.learning_rate, t->state.updates,
-                     scale));
-    b->update_statistics(t->exec, m->params);
-    t->state.epoch_loss += t->losses.loss;
-    t->state.epoch_reconstruction += t->losses.reconstruction;
-    t->state.epoch_kl += t->losses.kl;
-    t->state.epoch_steps++;
-    m->steps++;
+    US_TRY(us_iterate_sync(&t->iterate, arrays));
+    const us_tally *tally = &t->iterate.tally;
+    t->stale_arrays = !arrays;
+    t->stale = 0;
+    t->model->steps += tally->counted - s->epoch_steps;
+    s->updates = tally->updates;
+    s->skipped = tally->skipped;
+    s->epoch_steps = tally->counted;
+    s->epoch_loss = tally->sum_loss;
+    s->epoch_reconstruction = tally->sum_reconstruction;
+    s->epoch_kl = tally->sum_kl;
+    s->loss_scale = tally->loss_scale;
+    s->good_steps = tally->good_steps;
+    t->losses = tally->losses;
+    t->gradient_norm = tally->gradient_norm;
     return USPLIT_OK;
 }
 
@@ -260,6 +288,7 @@ static usplit_status end_epoch(usplit_trainer *t, double began)
 {
     us_training_state *s = &t->state;
     int improved = 0;
+    US_TRY(us_trainer_refresh(t, 1));
     double n = s->epoch_steps > 0 ? (double)s->epoch_steps : NAN;
     usplit_status stop = us_trainer_validate(t);
     if (stop != USPLIT_OK && stop != USPLIT_ERR_CANCELLED) {
@@ -298,6 +327,7 @@ static usplit_status end_epoch(usplit_trainer *t, double began)
     s->item = 0;
     s->epoch_loss = s->epoch_reconstruction = s->epoch_kl = 0;
     s->epoch_steps = 0;
+    t->begun = 0;                           // the sums begin anew
     int best = improved && t->best_file;
     if (best || t->last_file) {             // both files hold the same self-test
         US_TRY(us_selftest_make(t->model, t->check));
@@ -326,6 +356,7 @@ usplit_status us_trainer_step(usplit_trainer *t)
 
 usplit_status us_trainer_save(usplit_trainer *t, const char *file)
 {
+    US_TRY(us_trainer_refresh(t, 1));
     US_TRY(us_selftest_make(t->model, t->check));
     return us_checkpoint_write(t->model, &t->state, file);
 }

@@ -2,7 +2,7 @@
 #ifndef US_TRAINER_H
 #define US_TRAINER_H
 
-#include "backend/backend.h"
+#include "backend/iterate.h"
 #include "data/dataset.h"
 #include "net/model.h"
 #include "train/checkpoint.h"
@@ -16,10 +16,13 @@ struct usplit_trainer {
     char *best_file, *last_file;
     us_plan *plan, *check_plan;         // training; prediction, for validation and the self-test
     us_exec *exec, *check;
-    float *grads;
+    us_iterate iterate;
+    int begun;                          // 1: the backend has the arrays
+    int stale, stale_arrays;            // 1: losses and counts, or the arrays, are behind what the backend did
     float *staging;                     // [batch][inputs]: patches on their way into the plan
     float *check_input, *check_target, *check_head;     // [validation group][...]
     int group;                          // validation patches at a time
+    int check_batch, check_workers;     // of them together in a plan; workers of its executable
     us_training_state state;
     us_losses losses;                   // of the last step
     double gradient_norm, val_psnr, val_loss;
@@ -38,6 +41,8 @@ void us_trainer_free(usplit_trainer *trainer);
 usplit_status us_trainer_resume(usplit_trainer *trainer, const char *file);
 // One optimiser step, with validation and schedule when it ends an epoch.
 usplit_status us_trainer_step(usplit_trainer *trainer);
+// Losses, counts and, with arrays != 0, parameters and optimiser state as the steps so far left them.
+usplit_status us_trainer_refresh(usplit_trainer *trainer, int arrays);
 usplit_status us_trainer_run(usplit_trainer *trainer, usplit_progress_fn progress, void *user);
 usplit_status us_trainer_save(usplit_trainer *trainer, const char *file);
 int64_t us_trainer_steps_per_epoch(const usplit_trainer *trainer);
@@ -45,6 +50,8 @@ int us_trainer_finished(const usplit_trainer *trainer);
 
 // validate.c: val_psnr and validation loss over the validation patches (data section 4.3).
 usplit_status us_trainer_validate(usplit_trainer *trainer);
+
+enum { US_VALIDATE_BATCH = 64 };         // patches predicted together, at most
 
 double us_trainer_clock(void);
 // Tells the caller, at most ten times a second unless `always`; USPLIT_ERR_CANCELLED when it wants to stop.

@@ -9,6 +9,7 @@
 typedef struct pass {
     usplit_trainer *t;
     int64_t first;          // item number of the group's first patch
+    int n, share;           // patches of the group, and of a worker
     int64_t inputs, targets, heads;     // floats per patch
 } pass;
 
@@ -30,20 +31,34 @@ static usplit_status fill(void *user, int sample, float *const *levels, float *t
     return USPLIT_OK;
 }
 
-static usplit_status one_patch(void *user, int task, int worker)
+// A worker's patches: `share` of the group from task * share on, predicted a batch at a time.
+static usplit_status some_patches(void *user, int task, int worker)
 {
     pass *p = user;
     usplit_trainer *t = p->t;
     const us_net_config *c = &t->model->graph->config;
-    const float *head;
-    float *input = t->check_input + task * p->inputs;
-    patch_input in = {input, (int64_t)c->patch * c->patch};
-    US_TRY(us_dataset_grid_patch(t->dataset, USPLIT_SET_VALIDATION, p->first + task, c->patch, 1 + c->lc_count,
-                                 input, t->check_target + task * p->targets));
-    us_run run = {.seed = us_stream((uint64_t)t->state.seed, US_RNG_VALIDATE, (uint64_t)t->state.epoch, 0),
-                  .step = p->first + task, .fill = fill, .user = &in};
-    US_TRY(t->context->backend->predict(t->check, worker, &run, &head));
-    memcpy(t->check_head + task * p->heads, head, (size_t)p->heads * sizeof *head);
+    int end = (task + 1) * p->share < p->n ? (task + 1) * p->share : p->n;
+    patch_input in[US_VALIDATE_BATCH];
+    us_run runs[US_VALIDATE_BATCH];
+    const float *heads[US_VALIDATE_BATCH];
+    (void)worker;
+    for (int i = task * p->share; i < end; i += t->check_batch) {
+        int n = end - i < t->check_batch ? end - i : t->check_batch;
+        for (int j = 0; j < n; j++) {
+            float *input = t->check_input + (i + j) * p->inputs;
+            in[j] = (patch_input){input, (int64_t)c->patch * c->patch};
+            US_TRY(us_dataset_grid_patch(t->dataset, USPLIT_SET_VALIDATION, p->first + i + j, c->patch, 1 + c->lc_count,
+                                         input, t->check_target + (i + j) * p->targets));
+            // a stream of its own for every patch, so that the batch never shows
+            runs[j] = (us_run){.seed = us_key((uint64_t)t->state.seed, US_RNG_VALIDATE, (uint64_t)t->state.epoch,
+                                                 (uint32_t)(p->first + i + j)),
+                               .fill = fill, .user = &in[j]};
+        }
+        US_TRY(t->context->backend->predict(t->check, task, n, runs, heads));
+        for (int j = 0; j < n; j++) {
+            memcpy(t->check_head + (i + j) * p->heads, heads[j], (size_t)p->heads * sizeof **heads);
+        }
+    }
     return USPLIT_OK;
 }
 
@@ -80,7 +95,9 @@ usplit_status us_trainer_validate(usplit_trainer *t)
     US_TRY(t->context->backend->prepare(t->check, t->model->params));
     for (p.first = 0; p.first < n; p.first += t->group) {
         int m = (int)(n - p.first < t->group ? n - p.first : t->group);
-        US_TRY(us_pool_run(t->context->pool, m, one_patch, &p));
+        p.n = m;
+        p.share = (m + t->check_workers - 1) / t->check_workers;
+        US_TRY(us_pool_run(t->context->pool, (m + p.share - 1) / p.share, some_patches, &p));
         for (int i = 0; i < m; i++) {           // in order, so that sums do not depend on the threads
             const float *target = t->check_target + i * p.targets, *head = t->check_head + i * p.heads;
             for (int k = 0; k < c->channels; k++) {

@@ -319,7 +319,7 @@ static int predict_group(net_case *c, const char *group, int noisy)
         }
         feed f = {.input = input, .levels = (int)d[1], .size = (int)d[2], .first = s};
         us_run run = {.mean_latents = !noisy, .noise = noisy ? noise : NULL, .fill = fill, .user = &f};
-        failed = us_backend_cpu.predict(e, 0, &run, &head) != USPLIT_OK;
+        failed = us_backend_cpu.predict(e, 0, 1, &run, &head) != USPLIT_OK;
         if (failed) {
             break;
         }
@@ -361,7 +361,7 @@ static int alt_group(net_case *c)
         us_run run = {.mean_latents = 1, .fill = fill, .user = &f};
         const float *head;
         failed = us_plan_build(&plan, NULL, g, &o) || us_backend_cpu.compile(&e, c->context, plan, 1) ||
-                 us_backend_cpu.prepare(e, c->params) || us_backend_cpu.predict(e, 0, &run, &head);
+                 us_backend_cpu.prepare(e, c->params) || us_backend_cpu.predict(e, 0, 1, &run, &head);
         c->graph = g;
         if (!failed) {
             compare_map(c, e, 0, g->head, 0, c->config.channels, "eval_alt/output", 0);

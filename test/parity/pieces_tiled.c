@@ -221,7 +221,7 @@ static void check_predictions(tiled *t, int64_t n_tiles)
             const float *head;
             feed f = {input + i * t->levels * hw, t->levels, hw};
             us_run run = {.mean_latents = 1, .fill = feed_patch, .user = &f};
-            bad = backend->predict(exec, 0, &run, &head) != USPLIT_OK;
+            bad = backend->predict(exec, 0, 1, &run, &head) != USPLIT_OK;
             for (int64_t p = 0; p < t->channels * hw && !bad; p++) {
                 ours[i * t->channels * hw + p] = head[p % hw * 2 * t->channels + p / hw];
             }

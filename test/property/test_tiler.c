@@ -31,7 +31,7 @@ static usplit_status fake_compile(us_exec **out, usplit_context *context, const 
     if (!e) {
         return USPLIT_ERR_MEMORY;
     }
-    e->worker_floats = hw * (US_MAX_LC + 2 * g->config.channels);
+    e->worker_floats = plan->options.batch * hw * (US_MAX_LC + 2 * g->config.channels);
     e->memory = us_calloc(&context->allocator, (size_t)(workers * e->worker_floats), sizeof *e->memory);
     if (!e->memory) {
         us_free(&context->allocator, e);
@@ -58,16 +58,12 @@ static usplit_status fake_prepare(us_exec *e, const float *params)
 }
 
 // Channel c of the head: the wanted window of the patch, times c + 1, plus the number of the sample.
-static usplit_status fake_predict(us_exec *e, int worker, const us_run *run, const float **head)
+static usplit_status fake_one(us_exec *e, float *memory, const us_run *run, const float **head)
 {
     const us_graph *g = e->plan->graph;
     int64_t size = g->size, k = g->config.channels;
     us_rect want = e->plan->options.want;
-    if (worker < 0 || worker >= e->workers || atomic_exchange(&e->busy[worker], 1)) {
-        atomic_store(&fake.wrong_worker, 1);
-        US_FAIL(USPLIT_ERR_INTERNAL, "worker %d", worker);
-    }
-    float *memory = e->memory + worker * e->worker_floats, *dst = memory + US_MAX_LC * size * size;
+    float *dst = memory + US_MAX_LC * size * size;
     float *levels[US_MAX_LC];
     for (int i = 0; i < US_MAX_LC; i++) {
         levels[i] = e->plan->input[i] >= 0 ? memory + i * size * size : NULL;
@@ -90,11 +86,26 @@ static usplit_status fake_predict(us_exec *e, int worker, const us_run *run, con
         atomic_store(&fake.wrong_key, 1);
     }
     *head = dst;
-    atomic_store(&e->busy[worker], 0);
     if (fake.fail_after && i + 1 >= fake.fail_after) {
         US_FAIL(USPLIT_ERR_BACKEND, "pass %d failed", i);
     }
     return USPLIT_OK;
+}
+
+static usplit_status fake_predict(us_exec *e, int worker, int n, const us_run *runs, const float **heads)
+{
+    int batch = e->plan->options.batch;
+    if (worker < 0 || worker >= e->workers || n < 1 || n > batch || atomic_exchange(&e->busy[worker], 1)) {
+        atomic_store(&fake.wrong_worker, 1);
+        US_FAIL(USPLIT_ERR_INTERNAL, "worker %d", worker);
+    }
+    usplit_status status = USPLIT_OK;
+    for (int i = 0; i < n && status == USPLIT_OK; i++) {
+        float *memory = e->memory + (worker * batch + i) * (e->worker_floats / batch);
+        status = fake_one(e, memory, &runs[i], &heads[i]);
+    }
+    atomic_store(&e->busy[worker], 0);
+    return status;
 }
 
 static int64_t fake_bytes(const us_exec *e)
@@ -102,8 +113,9 @@ static int64_t fake_bytes(const us_exec *e)
     return (int64_t)sizeof *e + e->workers * e->worker_floats * 4;
 }
 
-static const us_backend fake_backend = {
+static us_backend fake_backend = {
     .name = "fake",
+    .tile_batch = 1,
     .compile = fake_compile,
     .release = fake_release,
     .prepare = fake_prepare,
@@ -271,6 +283,7 @@ static void test_identity(void **state)
     (void)state;
     for (uint32_t seed = 1; seed <= 40; seed++) {
         begin_case(seed);
+        fake_backend.tile_batch = 1 + (int)(seed % 4);      // tiles a worker takes at a time
         int levels = (int)draw(1, 3), lateral = (int)draw(0, 1), patch = 8 * (int)draw(1, 4);
         int outer = (int)draw(0, 3) == 0, cover = (int)draw(0, 1), samples = (int)draw(1, 4);
         int pad = outer ? 4 * (int)draw(0, 2) : (int)draw(0, patch / 2 - 1);
@@ -314,6 +327,7 @@ static void test_identity(void **state)
 static void test_thin_images(void **state)
 {
     (void)state;
+    fake_backend.tile_batch = 1;
     const int sizes[][2] = {{1, 1}, {1, 37}, {50, 1}, {2, 3}, {1, 8}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         begin_case((uint32_t)i);

@@ -321,7 +321,7 @@ static void test_pad_sweep(void **state)
             given_patch g = {levels, LC, l.grid.patch, row * l.grid.inner - pad, column * l.grid.inner - pad};
             us_run run = {.seed = 9, .tile_y = g.y, .tile_x = g.x, .fill = fill_given, .user = &g};
             const float *head;
-            assert_ok(t->backend->predict(exec, 0, &run, &head));
+            assert_ok(t->backend->predict(exec, 0, 1, &run, &head));
             for (int p = 0; p < l.grid.inner * l.grid.inner * 2; p++) {
                 int c = p % 2, dy = p / 2 / l.grid.inner + pad, dx = p / 2 % l.grid.inner + pad;
                 int64_t y = g.y + dy, x = g.x + dx;
@@ -372,7 +372,7 @@ static void test_noise_is_keyed_by_position(void **state)
         const float *head;
         assert_ok(us_backend_cpu.compile(&exec[i], m->context, plan, 1));
         assert_ok(us_backend_cpu.prepare(exec[i], m->params));
-        assert_ok(us_backend_cpu.predict(exec[i], 0, &run, &head));
+        assert_ok(us_backend_cpu.predict(exec[i], 0, 1, &run, &head));
     }
     for (int k = 0; k < LEVELS; k++) {
         const us_node *z = &g->nodes[g->latent[k]];

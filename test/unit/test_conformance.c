@@ -461,7 +461,7 @@ static void backend_predict(fixture *f)
         }
         sample_fill one = {f, b};
         us_run run = {.noise = noise, .fill = fill_one, .user = &one};
-        assert_int_equal(us_backend_cpu.predict(exec, b, &run, &head), USPLIT_OK);
+        assert_int_equal(us_backend_cpu.predict(exec, b, 1, &run, &head), USPLIT_OK);
         for (int64_t i = 0; i < values; i++) {
             f->eval_head[b * values + i] = head[i];
         }

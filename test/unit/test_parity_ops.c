@@ -17,11 +17,18 @@
 #include "cpu/ref.h"
 #include "kernels/elem.h"
 
+// test/cuda builds this file once more for the other backend.
+#ifndef TEST_BACKEND
+#define TEST_BACKEND us_backend_cpu
+#define TEST_TAKE_DEVICE(context) ((void)(context))
+#define TEST_FEWER 1
+#endif
+
 // ThreadSanitizer is some twenty times slower, and only the threads are its business.
 #ifdef __SANITIZE_THREAD__
 enum { N_TRAININGS = 8, N_PREDICTIONS = 6 };
 #else
-enum { N_TRAININGS = 40, N_PREDICTIONS = 30 };
+enum { N_TRAININGS = 40 / TEST_FEWER, N_PREDICTIONS = 30 / TEST_FEWER };
 #endif
 
 static uint64_t seed, drawn;
@@ -135,6 +142,7 @@ static void open_context(trial *t, int threads)
     o.device = "cpu";
     o.threads = threads;
     assert_int_equal(usplit_context_create(&t->context, &o), USPLIT_OK);
+    TEST_TAKE_DEVICE(t->context);
 }
 
 static void describe(const trial *t, char *text, size_t size)
@@ -243,22 +251,22 @@ static outcome train(trial *t, int threads, const us_run *run)
                  .has_grad = calloc((size_t)g->n_params, 1)};
     us_plan *plan;
     us_exec *exec;
-    us_plan_options options = {.mode = US_PLAN_TRAIN, .batch = t->batch, .kl_weight = t->kl_weight,
+    us_plan_options options = {.mode = US_PLAN_TRAIN, .layout = TEST_BACKEND.layout, .batch = t->batch, .kl_weight = t->kl_weight,
                                .free_bits = t->free_bits, .outputs = &g->head, .n_outputs = 1};
     open_context(t, threads);
     assert_int_equal(us_plan_build(&plan, NULL, g, &options), USPLIT_OK);
-    assert_int_equal(us_backend_cpu.compile(&exec, t->context, plan, threads), USPLIT_OK);
+    assert_int_equal(TEST_BACKEND.compile(&exec, t->context, plan, threads), USPLIT_OK);
     memcpy(o.after, t->params, n * sizeof(float));
     for (int round = 0; round < 2; round++) {       // the second time in memory that was used
-        assert_int_equal(us_backend_cpu.prepare(exec, t->params), USPLIT_OK);
-        assert_int_equal(us_backend_cpu.train(exec, run, &o.losses, o.grads), USPLIT_OK);
+        assert_int_equal(TEST_BACKEND.prepare(exec, t->params), USPLIT_OK);
+        assert_int_equal(TEST_BACKEND.train(exec, run, &o.losses, o.grads), USPLIT_OK);
     }
-    us_backend_cpu.update_statistics(exec, o.after);
+    TEST_BACKEND.update_statistics(exec, o.after);
     for (int s = 0; s < t->batch; s++) {
-        memcpy(o.head + s * head, us_backend_cpu.output(exec, s, g->head), (size_t)head * sizeof(float));
+        memcpy(o.head + s * head, TEST_BACKEND.output(exec, s, g->head), (size_t)head * sizeof(float));
     }
     memcpy(o.has_grad, plan->has_grad, (size_t)g->n_params);
-    us_backend_cpu.release(exec);
+    TEST_BACKEND.release(exec);
     us_plan_free(plan);
     usplit_context_free(t->context);
     return o;
@@ -278,18 +286,18 @@ static float *predict(trial *t, us_rect want, const us_run *run)
     us_plan *plan;
     us_exec *exec;
     const float *head;
-    us_plan_options options = {.mode = US_PLAN_PREDICT, .batch = 1, .want = want};
+    us_plan_options options = {.mode = US_PLAN_PREDICT, .layout = TEST_BACKEND.layout, .batch = 1, .want = want};
     open_context(t, 1);
     assert_int_equal(us_plan_build(&plan, NULL, t->graph, &options), USPLIT_OK);
-    assert_int_equal(us_backend_cpu.compile(&exec, t->context, plan, 2), USPLIT_OK);
-    assert_int_equal(us_backend_cpu.prepare(exec, t->params), USPLIT_OK);
-    assert_int_equal(us_backend_cpu.predict(exec, 0, run, &head), USPLIT_OK);
-    assert_int_equal(us_backend_cpu.predict(exec, 1, run, &head), USPLIT_OK);
+    assert_int_equal(TEST_BACKEND.compile(&exec, t->context, plan, 2), USPLIT_OK);
+    assert_int_equal(TEST_BACKEND.prepare(exec, t->params), USPLIT_OK);
+    assert_int_equal(TEST_BACKEND.predict(exec, 0, 1, run, &head), USPLIT_OK);
+    assert_int_equal(TEST_BACKEND.predict(exec, 1, 1, run, &head), USPLIT_OK);
     int side = t->graph->size;
     int64_t n = (int64_t)(want.h ? want.h : side) * (want.h ? want.w : side) * 2 * t->config.channels;
     float *copy = calloc((size_t)n, sizeof *copy);
     memcpy(copy, head, (size_t)n * sizeof *copy);
-    us_backend_cpu.release(exec);
+    TEST_BACKEND.release(exec);
     us_plan_free(plan);
     usplit_context_free(t->context);
     return copy;
@@ -480,7 +488,7 @@ static void training_draws_the_documented_noise(void **state)
             const us_node *z = &t.graph->nodes[t.graph->latent[l]];
             for (int64_t i = 0; i < (int64_t)t.batch * z->h * z->w * z->c; i++) {
                 int64_t pixel = i / z->c, c = i % z->c, place = pixel % (z->h * z->w);
-                uint64_t stream = us_stream(t.run_seed, US_RNG_LATENT, (uint64_t)t.step,
+                uint64_t stream = us_key(t.run_seed, US_RNG_LATENT, (uint64_t)t.step,
                                             (uint32_t)(pixel / (z->h * z->w)));
                 float four[4];
                 us_draw_normal4(stream, (int32_t)(place / z->w), (int32_t)(place % z->w), (uint32_t)(c / 4),
@@ -695,9 +703,9 @@ static void one_value_per_channel_is_refused(void **state)
     assert_int_equal(us_net_config_from(&t.config, &o), USPLIT_OK);
     open_data(&t, 8);
     open_context(&t, 1);
-    us_plan_options options = {.mode = US_PLAN_TRAIN, .batch = 1, .kl_weight = 1};
+    us_plan_options options = {.mode = US_PLAN_TRAIN, .layout = TEST_BACKEND.layout, .batch = 1, .kl_weight = 1};
     assert_int_equal(us_plan_build(&plan, NULL, t.graph, &options), USPLIT_OK);
-    assert_int_not_equal(us_backend_cpu.compile(&exec, t.context, plan, 1), USPLIT_OK);
+    assert_int_not_equal(TEST_BACKEND.compile(&exec, t.context, plan, 1), USPLIT_OK);
     assert_null(exec);
     us_plan_free(plan);
     usplit_context_free(t.context);

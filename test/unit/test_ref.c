@@ -586,8 +586,8 @@ static void normal_draws_have_the_moments_of_a_normal(void **state)
     double sum[4] = {0}, square[4] = {0}, fourth[4] = {0}, cross = 0;
     for (int i = 0; i < N; i++) {
         float x[4], again[4];
-        us_draw_normal4(us_stream(5, US_RNG_TILE, 2, 1), i % 317 - 100, -i / 317, 3, 2, x);
-        us_draw_normal4(us_stream(5, US_RNG_TILE, 2, 1), i % 317 - 100, -i / 317, 3, 2, again);
+        us_draw_normal4(us_key(5, US_RNG_TILE, 2, 1), i % 317 - 100, -i / 317, 3, 2, x);
+        us_draw_normal4(us_key(5, US_RNG_TILE, 2, 1), i % 317 - 100, -i / 317, 3, 2, again);
         assert_memory_equal(x, again, sizeof x);
         for (int k = 0; k < 4; k++) {
             assert_true(fabsf(x[k]) < 5.8f);    // sqrt(2 log 2^24)
@@ -610,7 +610,7 @@ static void normal_draws_follow_box_and_muller(void **state)
 {
     (void)state;
     for (int i = 0; i < 20000; i++) {
-        uint64_t key = us_stream(9, US_RNG_LATENT, (uint64_t)i, 7);
+        uint64_t key = us_key(9, US_RNG_LATENT, (uint64_t)i, 7);
         float x[4];
         us_draw_normal4(key, i, 2 * i, 5, 3, x);
         us_u32x4 r = us_philox(key, (uint32_t)i, (uint32_t)(2 * i), 5 | 3u << 16, US_RNG_LATENT);
@@ -631,7 +631,7 @@ static void masks_keep_the_mean(void **state)
     enum { N = 40000 };
     int zeros = 0;
     for (int i = 0; i < N; i++) {
-        float m = us_draw_mask(us_stream(3, US_RNG_DROPOUT, (uint64_t)(i / 640), (uint32_t)(i / 64 % 10)), 4,
+        float m = us_draw_mask(us_key(3, US_RNG_DROPOUT, (uint64_t)(i / 640), (uint32_t)(i / 64 % 10)), 4,
                                (uint32_t)(i % 64), 0.1f);
         assert_true(m == 0 || m == 1.0f / 0.9f);
         zeros += m == 0;

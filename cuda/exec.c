@@ -1,0 +1,488 @@
+// Compiles a plan for a device, and the calls of the backend table that come back when the device is done.
+#include "exec.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/step.h"
+
+usplit_status us_cuda_check(const char *text, const char *what)
+{
+    if (text) {
+        US_FAIL(USPLIT_ERR_BACKEND, "%.*s: %s", (int)strcspn(what, "("), what, text);
+    }
+    return USPLIT_OK;
+}
+
+// ---- Compile ------------------------------------------------------------------------------------------
+
+static void list_external(us_exec *e)
+{
+    const us_plan *p = e->plan;
+    for (int i = 0; i <= US_MAX_LC; i++) {
+        int tensor = i < US_MAX_LC ? p->input[i] : p->target;
+        if (tensor >= 0) {
+            e->external[e->n_external] = tensor;
+            e->external_at[e->n_external++] = e->input_floats;
+            e->input_floats += (p->tensors[tensor].floats * e->batch + 63) / 64 * 64;
+        }
+    }
+}
+
+us_cu_optimiser us_exec_optimiser(const us_exec *e)
+{
+    us_cu_optimiser o = {.table = e->d_params, .n_params = e->tables.n_params, .half = e->half,
+                         .n_floats = e->tables.n_floats, .params = e->params, .m = e->m, .u = e->u,
+                         .grads = e->grads, .weight_grads = e->weight_grads, .weights = e->half ? e->weights : NULL,
+                         .partials = e->norm_partials, .counter = e->counter};
+    return o;
+}
+
+typedef struct part {
+    void **at;
+    int64_t bytes;
+    const void *from;           // copied there once; NULL: zeroed
+} part;
+
+static usplit_status allocate(us_exec *e)
+{
+    const us_cu_tables *t = &e->tables;
+    int64_t floats = t->n_floats * 4, train = e->train;
+    us_cu_optimiser shape = {.n_params = t->n_params, .n_floats = t->n_floats, .half = e->half};
+    part parts[24 + USPLIT_MAX_LEVELS] = {
+        {(void **)&e->params, floats, NULL},
+        {(void **)&e->m, train * floats, NULL},
+        {(void **)&e->u, train * floats, NULL},
+        {(void **)&e->grads, train * floats, NULL},
+        {&e->weight_grads, train * t->n_floats * e->element, NULL},
+        {&e->weights, e->half ? t->n_floats * e->element : 0, NULL},
+        {(void **)&e->vec, (e->plan->n_vec + 16) * 4, NULL},
+        {(void **)&e->moments, (t->n_moments + 1) * 8, NULL},
+        {(void **)&e->norm_partials, train * us_cu_norm_partials(&shape) * 8, NULL},
+        {(void **)&e->state, sizeof *e->state, NULL},
+        {(void **)&e->counter, 256, NULL},
+        {(void **)&e->ops, t->n_ops * (int64_t)sizeof *t->ops, t->ops},
+        {(void **)&e->finishes, t->n_finishes * (int64_t)sizeof *t->finishes, t->finishes},
+        {(void **)&e->d_params, t->n_params * (int64_t)sizeof *t->params, t->params},
+        {(void **)&e->d_bns, e->plan->n_bnorms * (int64_t)sizeof *t->bns, t->bns},
+        {(void **)&e->d_masks, e->plan->n_masks * (int64_t)sizeof *t->masks, t->masks}};
+    int n = 16;
+    const us_graph *g = e->plan->graph;
+    for (int i = 0; !e->half && i < g->config.levels; i++) {    // noise from outside: for comparing, in float32 only
+        const us_node *z = &g->nodes[g->latent[i]];
+        parts[n++] = (part){(void **)&e->given[i], (int64_t)z->c * z->h * z->w * e->batch * 4, NULL};
+    }
+    for (int i = 0; i < n; i++) {
+        e->block_bytes += (parts[i].bytes + 255) / 256 * 256;
+    }
+    const char *text = us_device_alloc((void **)&e->block, e->block_bytes);
+    if (text) {
+        e->block = NULL;
+        US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB on %s for parameters were refused (%s); fewer filters (now %d) helps",
+                (double)e->block_bytes / 1048576, e->cuda->facts.name, text, g->config.filters);
+    }
+    us_stream *stream;
+    US_CUDA_TRY(us_stream_create(&stream));
+    const char *failed = us_fill_zero(stream, e->block, e->block_bytes);
+    char *at = e->block;
+    for (int i = 0; i < n; i++) {
+        *parts[i].at = at;
+        if (parts[i].from && parts[i].bytes && !failed) {
+            failed = us_copy_up(stream, at, parts[i].from, parts[i].bytes);
+        }
+        at += (parts[i].bytes + 255) / 256 * 256;
+    }
+    failed = failed ? failed : us_stream_wait(stream);
+    usplit_status status = us_cuda_check(failed, "filling device memory");
+    us_stream_free(stream);
+    e->weights = e->half ? e->weights : (void *)e->params;
+    return status;
+}
+
+static usplit_status allocate_host(us_exec *e)
+{
+    const us_plan *p = e->plan;
+    e->staging = us_alloc(e->a, (size_t)e->tables.n_floats, sizeof *e->staging);
+    e->host_moments = us_calloc(e->a, (size_t)e->tables.n_moments + 1, sizeof *e->host_moments);
+    e->host_sums = us_calloc(e->a, (size_t)e->batch * (size_t)p->n_sums + 1, sizeof *e->host_sums);
+    e->values = us_calloc(e->a, (size_t)p->graph->n_nodes, sizeof *e->values);
+    if (!e->staging || !e->host_moments || !e->host_sums || !e->values) {
+        return USPLIT_ERR_MEMORY;
+    }
+    for (int i = 0; i < p->graph->n_nodes && p->options.n_outputs > 0; i++) {
+        if (p->node_tensor[i] >= 0) {
+            e->values[i] = us_alloc(e->a, (size_t)(p->tensors[p->node_tensor[i]].floats * e->batch), sizeof(float));
+            if (!e->values[i]) {
+                return USPLIT_ERR_MEMORY;
+            }
+        }
+    }
+    return USPLIT_OK;
+}
+
+static void release(us_exec *e)
+{
+    if (!e) {
+        return;
+    }
+    us_device_use(e->cuda->facts.ordinal);
+    for (int i = 0; e->pipes && i < e->n_pipes; i++) {
+        us_pipe_free(&e->pipes[i]);
+    }
+    us_device_free(e->block);
+    for (int i = 0; e->values && i < e->plan->graph->n_nodes; i++) {
+        us_free(e->a, e->values[i]);
+    }
+    void *blocks[] = {e->pipes, e->staging, e->host_moments, e->host_sums, e->values};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        us_free(e->a, blocks[i]);
+    }
+    us_cu_tables_free(&e->tables);
+    usplit_context *context = e->context;
+    us_free(e->a, e);
+    us_context_release(context);
+}
+
+static usplit_status check_batch(const us_plan *p, int samples)
+{
+    for (int i = 0; i < p->n_bnorms && p->options.mode == US_PLAN_TRAIN; i++) {
+        if (p->bnorms[i].count * samples < 2) {
+            US_FAIL(USPLIT_ERR_SHAPE,
+                    "batch normalisation of '%s' sees one value per channel; a larger batch or patch is needed",
+                    p->graph->params[p->bnorms[i].gamma].name);
+        }
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status build(us_exec *e, int workers)
+{
+    const us_device_facts *f = &e->cuda->facts;
+    US_CUDA_TRY(us_device_use(f->ordinal));
+    US_TRY(us_cu_tables_make(&e->tables, e->a, e->plan, f->processors, f->shared_bytes));
+    list_external(e);
+    US_TRY(allocate(e));
+    US_TRY(allocate_host(e));
+    e->pipes = us_calloc(e->a, (size_t)workers, sizeof *e->pipes);
+    if (!e->pipes) {
+        return USPLIT_ERR_MEMORY;
+    }
+    for (int i = 0; i < workers; i++) {
+        e->n_pipes = i + 1;
+        US_TRY(us_pipe_make(&e->pipes[i], e));
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status compile(us_exec **out, usplit_context *context, const us_plan *plan, int workers)
+{
+    *out = NULL;
+    US_ASSERT(plan->options.layout == US_LAYOUT_BATCH && context->device);
+    US_TRY(check_batch(plan, plan->options.batch));
+    us_exec *e = us_calloc(&context->allocator, 1, sizeof *e);
+    if (!e) {
+        return USPLIT_ERR_MEMORY;
+    }
+    e->context = us_context_retain(context);
+    e->a = &context->allocator;
+    e->plan = plan;
+    e->cuda = context->device;
+    e->batch = plan->options.batch;
+    e->train = plan->options.mode == US_PLAN_TRAIN;
+    e->half = e->cuda->half;
+    e->element = e->half ? 2 : 4;
+    usplit_status status = build(e, e->train ? 1 : workers);
+    if (status != USPLIT_OK) {
+        release(e);
+        return status;
+    }
+    *out = e;
+    return USPLIT_OK;
+}
+
+static int64_t device_bytes(const us_exec *e)
+{
+    return e->block_bytes + e->n_pipes * e->pipe_bytes;
+}
+
+static int64_t bytes(const us_exec *e)
+{
+    return device_bytes(e) + e->n_pipes * e->pinned_bytes + e->tables.n_floats * 4;
+}
+
+// ---- Parameters up and down ---------------------------------------------------------------------------
+
+static usplit_status upload(us_exec *e, const float *published, float *device)
+{
+    us_stream *s = e->pipes[0].stream;
+    us_cu_pack(&e->tables, published, e->staging);
+    US_CUDA_TRY(us_copy_up(s, device, e->staging, e->tables.n_floats * 4));
+    US_CUDA_TRY(us_stream_wait(s));
+    return USPLIT_OK;
+}
+
+static usplit_status download(us_exec *e, const float *device, float *published)
+{
+    us_stream *s = e->pipes[0].stream;
+    US_CUDA_TRY(us_copy_down(s, e->staging, device, e->tables.n_floats * 4));
+    US_CUDA_TRY(us_stream_wait(s));
+    us_cu_unpack(&e->tables, e->staging, published);
+    return USPLIT_OK;
+}
+
+static usplit_status prepare(us_exec *e, const float *params)
+{
+    us_stream *s = e->pipes[0].stream;
+    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
+    US_TRY(upload(e, params, e->params));
+    us_cu_optimiser o = us_exec_optimiser(e);
+    if (e->half) {
+        US_CUDA_TRY(us_cu_copy_weights(s, &o));
+    }
+    if (!e->train) {
+        US_CUDA_TRY(us_cu_running_coefficients(s, e->d_bns, e->plan->n_bnorms, e->params, e->vec));
+    }
+    US_CUDA_TRY(us_stream_wait(s));
+    return USPLIT_OK;
+}
+
+// ---- One run, waited for ------------------------------------------------------------------------------
+
+static usplit_status fetch_values(us_exec *e, us_pipe *p)
+{
+    const us_plan *plan = e->plan;
+    for (int i = 0; i < plan->graph->n_nodes; i++) {
+        if (!e->values[i]) {
+            continue;
+        }
+        int tensor = plan->node_tensor[i];
+        int64_t n = plan->tensors[tensor].floats * e->batch;
+        void *floats;
+        US_CUDA_TRY(us_device_alloc(&floats, n * 4));
+        const char *text = us_cu_to_floats(p->stream, us_exec_element(e, p, tensor), floats, n, e->half);
+        text = text ? text : us_copy_down(p->stream, e->values[i], floats, n * 4);
+        text = text ? text : us_stream_wait(p->stream);
+        us_device_free(floats);
+        US_CUDA_TRY(text);
+    }
+    return USPLIT_OK;
+}
+
+// Gradients of both kinds -> flat published floats, without the loss scale.
+static usplit_status fetch_gradients(us_exec *e, us_pipe *p, float *grads)
+{
+    int64_t n = e->tables.n_floats;
+    float *weight_grads = us_alloc(e->a, (size_t)n, sizeof *weight_grads);
+    void *floats = NULL;
+    if (!weight_grads) {
+        return USPLIT_ERR_MEMORY;
+    }
+    const char *text = us_device_alloc(&floats, n * 4);
+    text = text ? text : us_cu_to_floats(p->stream, e->weight_grads, floats, n, e->half);
+    text = text ? text : us_copy_down(p->stream, weight_grads, floats, n * 4);
+    text = text ? text : us_copy_down(p->stream, e->staging, e->grads, n * 4);
+    text = text ? text : us_stream_wait(p->stream);
+    us_device_free(floats);
+    float unscale = 1 / e->host_state.loss_scale;
+    for (int i = 0; !text && i < e->tables.n_params; i++) {
+        const us_cu_param *q = &e->tables.params[i];
+        const float *from = q->weight_gradient ? weight_grads : e->staging;
+        for (int64_t j = 0; j < q->count; j++) {
+            e->staging[q->at + j] = q->trained ? unscale * from[q->at + j] : 0;
+        }
+    }
+    us_free(e->a, weight_grads);
+    US_CUDA_TRY(text);
+    us_cu_unpack(&e->tables, e->staging, grads);
+    return USPLIT_OK;
+}
+
+static void losses_of(const us_exec *e, us_losses *losses)
+{
+    const us_cu_state *s = &e->host_state;
+    *losses = (us_losses){.loss = s->loss, .reconstruction = s->reconstruction, .kl = s->kl};
+    for (int i = 0; i < e->tables.loss.channels; i++) {
+        losses->channel[i] = s->channel[i];
+    }
+    for (int i = 0; i < e->tables.loss.levels; i++) {
+        losses->level[i] = s->level[i];
+    }
+}
+
+static usplit_status train(us_exec *e, const us_run *run, us_losses *losses, float *grads)
+{
+    us_pipe *p = &e->pipes[0];
+    US_ASSERT(e->train);
+    e->active = run->samples > 0 && run->samples < e->batch ? run->samples : e->batch;
+    US_TRY(check_batch(e->plan, e->active));
+    e->host_state = (us_cu_state){.loss_scale = 1};
+    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
+    US_CUDA_TRY(us_copy_up(p->stream, e->state, &e->host_state, sizeof e->host_state));
+    US_CUDA_TRY(us_stream_wait(p->stream));
+    US_TRY(us_pipe_start(p, e->active, run, NULL));
+    US_CUDA_TRY(us_copy_down(p->stream, &e->host_state, e->state, sizeof e->host_state));
+    US_CUDA_TRY(us_copy_down(p->stream, e->host_moments, e->moments, e->tables.n_moments * 8));
+    US_CUDA_TRY(us_copy_down(p->stream, e->host_sums, p->sums, (int64_t)e->batch * e->plan->n_sums * 8));
+    US_TRY(us_pipe_wait(p));
+    US_TRY(fetch_values(e, p));
+    losses_of(e, losses);
+    return isfinite(losses->loss) ? fetch_gradients(e, p, grads) : USPLIT_OK;
+}
+
+static usplit_status predict(us_exec *e, int worker, int n, const us_run *runs, const float **heads)
+{
+    US_ASSERT(!e->train && worker < e->n_pipes && n >= 1 && n <= e->batch);
+    us_pipe *p = &e->pipes[worker];
+    US_TRY(us_pipe_start(p, n, runs, NULL));
+    US_TRY(us_pipe_wait(p));
+    US_TRY(fetch_values(e, p));
+    int64_t floats = e->plan->tensors[e->plan->node_tensor[e->plan->graph->head]].floats;
+    for (int i = 0; i < n; i++) {
+        heads[i] = p->head_host + i * floats;
+    }
+    return USPLIT_OK;
+}
+
+static const float *output(const us_exec *e, int sample, int node)
+{
+    int tensor = e->plan->node_tensor[node];
+    return tensor >= 0 && e->values[node] ? e->values[node] + sample * e->plan->tensors[tensor].floats : NULL;
+}
+
+static const double *sums(const us_exec *e, int sample)
+{
+    return e->host_sums + (int64_t)sample * e->plan->n_sums;
+}
+
+// ---- Optimiser parts on host arrays, for comparing with other backends ---------------------------------
+
+static void update_statistics(us_exec *e, float *params)
+{
+    const us_param *table = e->plan->graph->params;
+    for (int i = 0; i < e->plan->n_bnorms; i++) {
+        const us_bnorm *b = &e->plan->bnorms[i];
+        const double *moments = e->host_moments + e->tables.bns[i].moments;
+        double n = (double)e->active * (double)b->count;
+        float *mean = params + table[b->mean].offset, *var = params + table[b->var].offset;
+        for (int c = 0; c < b->c; c++) {
+            mean[c] = us_bn_run_mean(mean[c], moments[c]);
+            var[c] = us_bn_run_var(var[c], moments[b->c + c], n);
+        }
+        params[table[b->counter].offset] += 1;
+    }
+}
+
+static usplit_status gradient_norm(us_exec *e, const float *grads, double *norm)
+{
+    double total = 0;
+    for (int i = 0; i < e->tables.n_params; i++) {
+        const us_cu_param *p = &e->tables.params[i];
+        for (int64_t j = 0; p->trained && j < p->count; j++) {
+            total += (double)grads[p->host + j] * (double)grads[p->host + j];
+        }
+    }
+    *norm = sqrt(total);
+    return USPLIT_OK;
+}
+
+static usplit_status adamax(us_exec *e, float *params, const float *grads, float *m, float *u, double lr, int64_t t,
+                            double scale)
+{
+    us_pipe *p = &e->pipes[0];
+    if (e->half) {
+        US_FAIL(USPLIT_ERR_UNSUPPORTED, "an Adamax step on host arrays needs float32");
+    }
+    us_cu_run run = {.active = e->batch, .lr = (float)lr};
+    us_cu_state state = {.loss_scale = 1, .updates = t, .ok = 1, .applied = (float)scale};
+    us_cu_optimiser o = us_exec_optimiser(e);
+    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
+    US_TRY(upload(e, params, e->params));
+    US_TRY(upload(e, m, e->m));
+    US_TRY(upload(e, u, e->u));
+    US_TRY(upload(e, grads, e->grads));
+    US_TRY(upload(e, grads, e->weight_grads));
+    US_CUDA_TRY(us_copy_up(p->stream, p->run, &run, sizeof run));
+    US_CUDA_TRY(us_copy_up(p->stream, e->state, &state, sizeof state));
+    US_CUDA_TRY(us_cu_adamax(p->stream, &o, p->run, e->state));
+    US_CUDA_TRY(us_stream_wait(p->stream));
+    US_TRY(download(e, e->params, params));
+    US_TRY(download(e, e->m, m));
+    return download(e, e->u, u);
+}
+
+// ---- The whole iteration on the device ----------------------------------------------------------------
+
+static usplit_status begin(us_exec *e, const us_trained *arrays, const us_tally *tally)
+{
+    us_stream *s = e->pipes[0].stream;
+    e->arrays = *arrays;
+    US_TRY(prepare(e, arrays->params));
+    US_TRY(upload(e, arrays->m, e->m));
+    US_TRY(upload(e, arrays->u, e->u));
+    us_cu_state *state = &e->host_state;
+    *state = (us_cu_state){.loss_scale = e->half ? (float)tally->loss_scale : 1,
+                           .good_steps = (int32_t)tally->good_steps, .updates = tally->updates,
+                           .skipped = tally->skipped, .counted = tally->counted, .sum_loss = tally->sum_loss,
+                           .sum_reconstruction = tally->sum_reconstruction, .sum_kl = tally->sum_kl,
+                           .loss = tally->losses.loss, .norm = tally->gradient_norm};
+    US_CUDA_TRY(us_copy_up(s, e->state, state, sizeof *state));
+    US_CUDA_TRY(us_stream_wait(s));
+    return USPLIT_OK;
+}
+
+static usplit_status step(us_exec *e, const us_run *run, const us_update *update)
+{
+    e->active = run->samples > 0 && run->samples < e->batch ? run->samples : e->batch;
+    US_TRY(check_batch(e->plan, e->active));
+    return us_pipe_start(&e->pipes[0], e->active, run, update);
+}
+
+static usplit_status sync(us_exec *e, us_tally *tally, int arrays)
+{
+    us_stream *s = e->pipes[0].stream;
+    const us_cu_state *state = &e->host_state;
+    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
+    US_CUDA_TRY(us_copy_down(s, &e->host_state, e->state, sizeof e->host_state));
+    US_CUDA_TRY(us_stream_wait(s));
+    *tally = (us_tally){.updates = state->updates, .skipped = state->skipped, .counted = state->counted,
+                        .sum_loss = state->sum_loss, .sum_reconstruction = state->sum_reconstruction,
+                        .sum_kl = state->sum_kl, .gradient_norm = state->norm,
+                        .loss_scale = e->half ? state->loss_scale : tally->loss_scale,
+                        .good_steps = e->half ? state->good_steps : tally->good_steps};
+    losses_of(e, &tally->losses);
+    if (arrays) {
+        US_TRY(download(e, e->params, e->arrays.params));
+        US_TRY(download(e, e->m, e->arrays.m));
+        US_TRY(download(e, e->u, e->arrays.u));
+    }
+    return USPLIT_OK;
+}
+
+static void describe(char *text, size_t size)
+{
+    snprintf(text, size, "CUDA");   // the device and its libraries are described where it is chosen (plugin.c)
+}
+
+const us_backend us_backend_cuda = {
+    .name = "cuda",
+    .layout = US_LAYOUT_BATCH,
+    .tile_batch = 32,
+    .workers = 2,
+    .describe = describe,
+    .compile = compile,
+    .release = release,
+    .prepare = prepare,
+    .train = train,
+    .update_statistics = update_statistics,
+    .predict = predict,
+    .output = output,
+    .sums = sums,
+    .gradient_norm = gradient_norm,
+    .adamax = adamax,
+    .bytes = bytes,
+    .device_bytes = device_bytes,
+    .begin = begin,
+    .step = step,
+    .sync = sync,
+};

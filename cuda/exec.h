@@ -1,0 +1,110 @@
+// The CUDA executable: a plan with its tables and memory on a device, its convolutions, and one pipe per
+// worker: a stream with its own activations, staging memory and recorded graph.
+//
+//   exec.c    compile: memory, convolutions, recording; the synchronous calls of the backend table
+//   train.c   the whole iteration (begin, step, sync)
+//   pipe.c    one pipe: filling the inputs, walking over the plan's steps, running the recording
+#ifndef US_CUDA_EXEC_H
+#define US_CUDA_EXEC_H
+
+#include "backend/backend.h"
+#include "conv.h"
+#include "tables.h"
+
+// What a context knows of its device; made by plugin.c, in tests by the test.
+typedef struct us_cuda {
+    us_device_facts facts;
+    const us_cu_conv_table *convs;
+    int half;                   // element type: 1 half, 0 float
+    int deterministic, search;  // of the convolutions
+} us_cuda;
+
+enum { US_CUDA_SLOTS = 2, US_CUDA_INPUTS = US_MAX_LC + 1 };
+
+// Host memory that one run is written to while the one before still runs.
+typedef struct us_slot {
+    us_cu_run *run;
+    us_cu_sample *samples;
+    float *inputs;              // every external tensor [batch][floats], one after the other
+    us_event *copied;           // the device has its copy
+} us_slot;
+
+typedef struct us_pipe {
+    us_exec *exec;
+    us_stream *stream;
+    us_cu_engine *engine;
+    us_cu_conv **forward, **back, **weight;     // [n_convs]
+    int64_t workspace_bytes;
+    char *block;                // its device memory, in one piece; the pointers below lie in it
+    void *arena, *workspace;
+    float *inputs, *head, *kl_weight;
+    double *sums, *partials;
+    unsigned *counters;
+    us_cu_run *run;
+    us_cu_sample *samples;
+    us_cu_env env;
+    us_slot slots[US_CUDA_SLOTS];
+    int slot;                   // the next one
+    char *pinned;               // host memory behind the slots and head_host
+    float *head_host;           // prediction: [batch][floats of the head]
+    us_recording *recording;    // of a run: everything after the copies
+    us_recording *optimise;     // training: norm, Adamax, running statistics
+} us_pipe;
+
+struct us_exec {
+    usplit_context *context;
+    const us_allocator *a;
+    const us_plan *plan;
+    const us_cuda *cuda;
+    int batch, train, half, n_pipes;
+    int64_t element;            // bytes
+    us_cu_tables tables;
+    int external[US_CUDA_INPUTS], n_external;   // tensors filled by the caller
+    int64_t external_at[US_CUDA_INPUTS];        // floats, in a slot's inputs
+    int64_t input_floats;       // of all of them, whole batch
+    // device memory shared by the pipes
+    char *block;
+    int64_t block_bytes, pipe_bytes, pinned_bytes;
+    float *params, *m, *u, *grads, *vec;
+    void *weights, *weight_grads;
+    double *moments, *norm_partials;
+    us_cu_op *ops;
+    us_cu_finish *finishes;
+    us_cu_param *d_params;
+    us_cu_bn_running *d_bns;
+    us_cu_mask *d_masks;
+    us_cu_state *state;
+    unsigned *counter;
+    float *given[USPLIT_MAX_LEVELS];            // noise handed over by the caller; tests only
+    us_pipe *pipes;
+    // host
+    float *staging;             // device layout, one array
+    us_cu_state host_state;
+    double *host_moments, *host_sums;
+    float **values;             // [n_nodes] of outputs asked for: [batch][floats]
+    us_trained arrays;
+    int active;
+    int n_plain;                // convolutions that run on plain kernels for want of an engine
+};
+
+// A text of device.h, conv.h or steps.h as this library's status; what: "training", ...
+usplit_status us_cuda_check(const char *text, const char *what);
+#define US_CUDA_TRY(call) US_TRY(us_cuda_check((call), #call))
+
+static inline char *us_exec_element(const us_exec *e, const us_pipe *p, int tensor)
+{
+    return (char *)p->arena + e->plan->tensors[tensor].offset * e->batch * e->element;
+}
+
+us_cu_optimiser us_exec_optimiser(const us_exec *e);
+
+// pipe.c
+usplit_status us_pipe_make(us_pipe *pipe, us_exec *exec);
+void us_pipe_free(us_pipe *pipe);
+// Starts a run of n samples (training: runs[0] stands for all): fills the inputs, copies, launches.
+usplit_status us_pipe_start(us_pipe *pipe, int n, const us_run *runs, const us_update *update);
+usplit_status us_pipe_wait(us_pipe *pipe);
+
+extern const us_backend us_backend_cuda;
+
+#endif

@@ -1,0 +1,110 @@
+// Patches out of device planes, tiles into device planes: one thread per pixel of a patch, and per pixel and
+// channel of a tile.
+#include "gpu.h"
+
+#include "images.h"
+#include "kernels/place.h"
+
+enum { THREADS = 256 };
+
+static int64_t blocks_of(int64_t n)
+{
+    return (n + THREADS - 1) / THREADS;
+}
+
+// ---- Cutting ----
+
+// Where a pixel of a crop comes from: floats from the start of a channel, or -1: constant padding.
+US_DEVICE int64_t find_pixel(const us_cu_plane *p, const us_cu_gather_plan *g, const us_cu_place *place, int level,
+                             int i, int j)
+{
+    us_span rows = us_place_span(us_place_context(place->y, g->size, level), g->size, p->height, g->reflect);
+    us_span columns = us_place_span(us_place_context(place->x, g->size, level), g->size, p->width, g->reflect);
+    int64_t y = us_place_source(rows, i, g->reflect), x = us_place_source(columns, j, g->reflect);
+    return y < 0 || x < 0 ? -1 : (y - p->first) * p->width + x;
+}
+
+// The mean of the channels.
+US_DEVICE float mix(const us_cu_plane *p, int channels, int64_t at)
+{
+    const float share = 1.0f / (float)channels;
+    float sum = share * p->data[at];
+    for (int c = 1; c < channels; c++) {
+        sum += share * p->data[c * p->stride + at];
+    }
+    return sum;
+}
+
+// Block: sample, then part of the patch (level, or the target after the last level), then stretch of pixels.
+template <typename T>
+US_KERNEL(images_gather)(us_cu_gather_plan g, const us_cu_place *places, const us_cu_run *run, T *arena, int stretches)
+{
+    int parts = g.levels + 1, part = us_block() / stretches % parts, sample = us_block() / stretches / parts;
+    int pixel = us_block() % stretches * us_threads() + us_thread();
+    int level = part < g.levels ? part : 0;
+    const us_cu_tensor to = part < g.levels ? g.input[part] : g.target;
+    if (sample >= run->active || to.at < 0 || pixel >= g.size * g.size) {
+        return;
+    }
+    const us_cu_place place = places[sample];
+    const us_cu_plane plane = g.planes[(int64_t)place.frame * g.levels + level];
+    int64_t at = find_pixel(&plane, &g, &place, level, pixel / g.size, pixel % g.size);
+    T *dst = arena + to.at + sample * to.stride;
+    if (part < g.levels) {
+        float grey = at < 0 ? g.padding_value : mix(&plane, g.channels, at);
+        us_from_float(us_place_normal(grey, g.mean, g.inverse_deviation), &dst[pixel]);
+        return;
+    }
+    for (int c = 0; c < g.channels; c++) {
+        float grey = at < 0 ? g.padding_value : plane.data[c * plane.stride + at];
+        us_from_float(us_place_normal(grey, g.target_mean[c], g.target_inverse_deviation[c]),
+                      &dst[(int64_t)pixel * g.channels + c]);
+    }
+}
+
+const char *us_cu_gather(us_stream *s, const us_cu_env *env, const us_cu_gather_plan *plan, const us_cu_place *places)
+{
+    int64_t stretches = blocks_of((int64_t)plan->size * plan->size);
+    int64_t blocks = env->batch * (plan->levels + 1) * stretches;
+    if (env->half) {
+        return US_LAUNCH(images_gather<us_half>, blocks, THREADS, 0, s, *plan, places, env->run,
+                         (us_half *)env->arena, (int)stretches);
+    }
+    return US_LAUNCH(images_gather<float>, blocks, THREADS, 0, s, *plan, places, env->run, (float *)env->arena,
+                     (int)stretches);
+}
+
+// ---- Stitching ----
+
+// Block: tile, then stretch of [channel][row][column].
+template <typename T>
+US_KERNEL(images_stitch)(us_cu_stitch_plan p, const us_cu_place *places, const us_cu_run *run, const T *arena,
+                         int stretches)
+{
+    int tile = us_block() / stretches, at = us_block() % stretches * us_threads() + us_thread();
+    int j = at % p.inner, i = at / p.inner % p.inner, c = at / p.inner / p.inner;
+    if (tile >= run->active || c >= p.channels) {
+        return;
+    }
+    const us_cu_place place = places[tile];
+    int64_t y = place.y + i, x = place.x + j;
+    if (y < 0 || x < 0 || y >= p.rows || x >= p.width) {
+        return;
+    }
+    const T *src = arena + p.head.at + tile * p.head.stride + (int64_t)(i * p.inner + j) * 2 * p.channels + c;
+    float *dst = p.band + (c * p.rows + y) * p.width + x;
+    *dst = us_place_add(*dst, us_to_float(*src), place.sample == 0, place.sample == p.samples - 1,
+                        1.0f / (float)p.samples, p.gain[c], p.offset[c]);
+}
+
+const char *us_cu_stitch(us_stream *s, const us_cu_env *env, const us_cu_stitch_plan *plan, const us_cu_place *places)
+{
+    int64_t stretches = blocks_of((int64_t)plan->inner * plan->inner * plan->channels);
+    int64_t blocks = env->batch * stretches;
+    if (env->half) {
+        return US_LAUNCH(images_stitch<us_half>, blocks, THREADS, 0, s, *plan, places, env->run,
+                         (const us_half *)env->arena, (int)stretches);
+    }
+    return US_LAUNCH(images_stitch<float>, blocks, THREADS, 0, s, *plan, places, env->run,
+                     (const float *)env->arena, (int)stretches);
+}

@@ -1,0 +1,406 @@
+// One pipe: inputs into a slot, slot to the device, then the recorded run: elements from floats, dropout
+// masks, the plan's steps in order; in prediction also the head back to the host.
+#include "exec.h"
+
+#include <string.h>
+
+#include "kernels/elem.h"
+
+// ---- Convolutions -------------------------------------------------------------------------------------
+
+static us_cu_shape shape_of(const us_exec *e, const us_conv *c)
+{
+    us_cu_shape s = {.batch = e->batch, .ci = c->ci, .co = c->co, .k = c->k, .stride = c->transposed ? 2 : c->stride,
+                     .transposed = c->transposed, .in_h = c->in.h, .in_w = c->in.w, .out_h = c->out.h,
+                     .out_w = c->out.w, .half = e->half};
+    if (c->transposed) {        // out(y) has in(i) where y = 2 i + t - pad, in node coordinates
+        s.top = c->out.y0 + c->pad - 2 * c->in.y0;
+        s.left = c->out.x0 + c->pad - 2 * c->in.x0;
+    } else {
+        s.top = c->in.y0 + c->pad - c->out.y0 * c->stride;
+        s.left = c->in.x0 + c->pad - c->out.x0 * c->stride;
+    }
+    return s;
+}
+
+static usplit_status compile_one(us_pipe *p, us_cu_conv **out, const us_cu_shape *shape, us_conv_direction direction)
+{
+    us_exec *e = p->exec;
+    const us_cu_conv_table *table = e->cuda->convs;
+    US_CUDA_TRY(table->compile(out, p->engine, shape, direction));
+    int64_t bytes = table->workspace(*out);
+    p->workspace_bytes = bytes > p->workspace_bytes ? bytes : p->workspace_bytes;
+    e->n_plain += strcmp(table->note(*out), "plain") == 0;
+    return USPLIT_OK;
+}
+
+static usplit_status compile_convs(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    size_t n = (size_t)e->plan->n_convs + 1;
+    US_CUDA_TRY(e->cuda->convs->open(&p->engine, p->stream, e->cuda->deterministic, e->cuda->search));
+    p->forward = us_calloc(e->a, n, sizeof *p->forward);
+    p->back = us_calloc(e->a, n, sizeof *p->back);
+    p->weight = us_calloc(e->a, n, sizeof *p->weight);
+    if (!p->forward || !p->back || !p->weight) {
+        return USPLIT_ERR_MEMORY;
+    }
+    for (int i = 0; i < e->plan->n_convs; i++) {
+        us_cu_shape shape = shape_of(e, &e->plan->convs[i]);
+        US_TRY(compile_one(p, &p->forward[i], &shape, US_CU_FORWARD));
+        if (e->train) {
+            US_TRY(compile_one(p, &p->weight[i], &shape, US_CU_WEIGHT));
+            if (e->plan->convs[i].input_grad) {
+                US_TRY(compile_one(p, &p->back[i], &shape, US_CU_BACK));
+            }
+        }
+    }
+    return USPLIT_OK;
+}
+
+// ---- Memory -------------------------------------------------------------------------------------------
+
+typedef struct part {
+    void **at;
+    int64_t bytes;
+} part;
+
+// Places the parts one after the other in one piece of memory, each on 256 bytes.
+static int64_t lay(const part *parts, int n, char *block)
+{
+    int64_t at = 0;
+    for (int i = 0; i < n; i++) {
+        if (block) {
+            *parts[i].at = block + at;
+        }
+        at += (parts[i].bytes + 255) / 256 * 256;
+    }
+    return at;
+}
+
+static usplit_status out_of_memory(int64_t bytes, const us_exec *e, const char *text)
+{
+    US_FAIL(USPLIT_ERR_MEMORY,
+            "%.0f MiB on %s for %s were refused (%s); a smaller batch (now %d), fewer filters (now %d) or a smaller "
+            "patch (now %d) helps",
+            (double)bytes / 1048576, e->cuda->facts.name, e->train ? "training" : "prediction", text, e->batch,
+            e->plan->graph->config.filters, e->plan->graph->size);
+}
+
+static int64_t head_floats(const us_exec *e)
+{
+    return e->plan->tensors[e->plan->node_tensor[e->plan->graph->head]].floats * e->batch;
+}
+
+static usplit_status allocate_device(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    const us_plan *plan = e->plan;
+    const part parts[] = {
+        {&p->arena, plan->sample_floats * e->batch * e->element},
+        {&p->workspace, p->workspace_bytes},
+        {(void **)&p->inputs, e->input_floats * 4},
+        {(void **)&p->head, e->train ? 0 : head_floats(e) * 4},
+        {(void **)&p->kl_weight, (int64_t)e->batch * US_CU_LEVELS * 4},
+        {(void **)&p->sums, ((int64_t)e->batch * plan->n_sums + 1) * 8},
+        {(void **)&p->partials, (e->tables.n_partials + 1) * 8},
+        {(void **)&p->counters, (plan->n_programs + 1) * 4},
+        {(void **)&p->run, sizeof *p->run},
+        {(void **)&p->samples, e->batch * (int64_t)sizeof *p->samples}};
+    int n = (int)(sizeof parts / sizeof *parts);
+    int64_t bytes = lay(parts, n, NULL);
+    const char *text = us_device_alloc((void **)&p->block, bytes);
+    if (text) {
+        p->block = NULL;
+        return out_of_memory(bytes, e, text);
+    }
+    lay(parts, n, p->block);
+    e->pipe_bytes = bytes;
+    US_CUDA_TRY(us_fill_zero(p->stream, p->counters, (plan->n_programs + 1) * 4));
+    return USPLIT_OK;
+}
+
+static usplit_status allocate_pinned(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    part parts[3 * US_CUDA_SLOTS + 1];
+    int n = 0;
+    for (int i = 0; i < US_CUDA_SLOTS; i++) {
+        us_slot *s = &p->slots[i];
+        parts[n++] = (part){(void **)&s->run, sizeof *s->run};
+        parts[n++] = (part){(void **)&s->samples, e->batch * (int64_t)sizeof *s->samples};
+        parts[n++] = (part){(void **)&s->inputs, e->input_floats * 4};
+    }
+    parts[n++] = (part){(void **)&p->head_host, e->train ? 0 : head_floats(e) * 4};
+    int64_t bytes = lay(parts, n, NULL);
+    const char *text = us_pinned_alloc((void **)&p->pinned, bytes);
+    if (text) {
+        p->pinned = NULL;
+        US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB of page-locked host memory were refused (%s); a smaller batch helps",
+                (double)bytes / 1048576, text);
+    }
+    lay(parts, n, p->pinned);
+    e->pinned_bytes = bytes;
+    for (int i = 0; i < US_CUDA_SLOTS; i++) {
+        US_CUDA_TRY(us_event_create(&p->slots[i].copied));
+        memset(p->slots[i].inputs, 0, (size_t)e->input_floats * sizeof(float));
+    }
+    return USPLIT_OK;
+}
+
+static void make_env(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    const us_graph *g = e->plan->graph;
+    p->env = (us_cu_env){.ops = e->ops, .finishes = e->finishes, .run = p->run, .state = e->state,
+                         .samples = p->samples, .arena = p->arena, .params = e->params, .grads = e->grads,
+                         .vec = e->vec, .sums = p->sums, .moments = e->moments, .partials = p->partials,
+                         .counters = p->counters, .kl_weight = p->kl_weight, .batch = e->batch,
+                         .n_sums = e->plan->n_sums, .half = e->half};
+    for (int i = 0; i < g->config.levels; i++) {
+        const us_node *z = &g->nodes[g->latent[i]];
+        p->env.noise[i] = e->given[i];
+        p->env.noise_h[i] = z->h, p->env.noise_w[i] = z->w, p->env.noise_c[i] = z->c;
+    }
+}
+
+void us_pipe_free(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    if (!e) {
+        return;
+    }
+    if (p->stream) {
+        us_stream_wait(p->stream);
+    }
+    us_record_free(p->recording);
+    us_record_free(p->optimise);
+    us_cu_conv **lists[] = {p->forward, p->back, p->weight};
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; lists[i] && j < e->plan->n_convs; j++) {
+            if (lists[i][j]) {
+                e->cuda->convs->release(lists[i][j]);
+            }
+        }
+        us_free(e->a, lists[i]);
+    }
+    if (p->engine) {
+        e->cuda->convs->close(p->engine);
+    }
+    for (int i = 0; i < US_CUDA_SLOTS; i++) {
+        us_event_free(p->slots[i].copied);
+    }
+    us_device_free(p->block);
+    us_pinned_free(p->pinned);
+    us_stream_free(p->stream);
+    *p = (us_pipe){0};
+}
+
+// ---- Walking over the plan ----------------------------------------------------------------------------
+
+static usplit_status run_step(us_pipe *p, const us_step *s)
+{
+    us_exec *e = p->exec;
+    const us_plan *plan = e->plan;
+    const us_cu_conv_table *table = e->cuda->convs;
+    const void *src = s->src >= 0 ? us_exec_element(e, p, s->src) : NULL;
+    void *dst = s->dst >= 0 ? us_exec_element(e, p, s->dst) : NULL;
+    char *weights = e->weights;
+    if (s->kind == US_STEP_MAP) {
+        US_CUDA_TRY(us_cu_map(p->stream, &e->tables.programs[s->index], &p->env));
+        return USPLIT_OK;
+    }
+    if (s->kind == US_STEP_CONV || s->kind == US_STEP_CONV_BACK || s->kind == US_STEP_CONV_WEIGHT) {
+        const us_conv *c = &plan->convs[s->index];
+        int64_t at = e->tables.params[c->weight].at * e->element;
+        const void *weight = weights + at;
+        if (s->kind == US_STEP_CONV) {
+            US_CUDA_TRY(table->run(p->forward[s->index], p->stream, src, weight,
+                                   weights + e->tables.params[c->bias].at * e->element, dst, p->workspace));
+        } else if (s->kind == US_STEP_CONV_BACK) {
+            US_CUDA_TRY(table->run(p->back[s->index], p->stream, src, weight, NULL, dst, p->workspace));
+        } else {
+            US_CUDA_TRY(table->run(p->weight[s->index], p->stream, src, us_exec_element(e, p, s->src2), NULL,
+                                   (char *)e->weight_grads + at, p->workspace));
+        }
+        return USPLIT_OK;
+    }
+    switch (s->kind) {
+    case US_STEP_BN:                // done by the program that made the sums (program.h)
+    case US_STEP_BN_BACK: return USPLIT_OK;
+    case US_STEP_LOSS:
+        US_CUDA_TRY(us_cu_loss_run(p->stream, &p->env, &e->tables.loss, e->state, p->kl_weight));
+        return USPLIT_OK;
+    case US_STEP_SUM_PRIOR: {
+        const us_tensor *t = &plan->tensors[s->src];
+        US_CUDA_TRY(us_cu_sum_prior(p->stream, &p->env, t->offset * e->batch, t->floats, t->c, (int64_t)t->h * t->w,
+                                    e->tables.params[s->index].at));
+        return USPLIT_OK;
+    }
+    default: US_FAIL(USPLIT_ERR_INTERNAL, "internal: step kind %d in a device plan", (int)s->kind);
+    }
+}
+
+static usplit_status walk(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    const us_plan *plan = e->plan;
+    for (int i = 0; i < e->n_external; i++) {
+        int64_t n = plan->tensors[e->external[i]].floats * e->batch;
+        US_CUDA_TRY(us_cu_to_elements(p->stream, p->inputs + e->external_at[i], us_exec_element(e, p, e->external[i]),
+                                      n, e->half));
+    }
+    if (e->train && plan->n_masks) {
+        US_CUDA_TRY(us_cu_draw_masks(p->stream, &p->env, e->d_masks, plan->n_masks,
+                                     (float)plan->graph->config.dropout));
+    }
+    for (int i = 0; i < plan->n_steps; i++) {
+        US_TRY(run_step(p, &plan->steps[i]));
+    }
+    if (!e->train) {
+        int head = plan->node_tensor[plan->graph->head];
+        US_CUDA_TRY(us_cu_to_floats(p->stream, us_exec_element(e, p, head), p->head, head_floats(e), e->half));
+        US_CUDA_TRY(us_copy_down(p->stream, p->head_host, p->head, head_floats(e) * 4));
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status walk_optimiser(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    us_cu_optimiser o = us_exec_optimiser(e);
+    US_CUDA_TRY(us_cu_norm(p->stream, &o, p->run, e->state));
+    US_CUDA_TRY(us_cu_adamax(p->stream, &o, p->run, e->state));
+    US_CUDA_TRY(us_cu_running(p->stream, e->d_bns, e->plan->n_bnorms, p->run, e->state, e->moments, e->params));
+    return USPLIT_OK;
+}
+
+static usplit_status record(us_pipe *p, usplit_status (*what)(us_pipe *), us_recording **out)
+{
+    US_CUDA_TRY(us_record_begin(p->stream));
+    usplit_status status = what(p);
+    const char *text = us_record_end(p->stream, out);   // ends the capture in any case
+    US_TRY(status);
+    US_CUDA_TRY(text);
+    return USPLIT_OK;
+}
+
+usplit_status us_pipe_make(us_pipe *p, us_exec *exec)
+{
+    p->exec = exec;
+    US_CUDA_TRY(us_stream_create(&p->stream));
+    US_TRY(compile_convs(p));
+    US_TRY(allocate_device(p));
+    US_TRY(allocate_pinned(p));
+    make_env(p);
+    US_TRY(record(p, walk, &p->recording));
+    return exec->train ? record(p, walk_optimiser, &p->optimise) : USPLIT_OK;
+}
+
+// ---- A run --------------------------------------------------------------------------------------------
+
+typedef struct filling {
+    us_pipe *pipe;
+    us_slot *slot;
+    const us_run *runs;
+} filling;
+
+static usplit_status fill_one(void *user, int sample, int worker)
+{
+    filling *f = user;
+    const us_exec *e = f->pipe->exec;
+    float *levels[US_MAX_LC] = {0}, *target = NULL;
+    (void)worker;
+    for (int i = 0; i < e->n_external; i++) {
+        int tensor = e->external[i];
+        float *at = f->slot->inputs + e->external_at[i] + sample * e->plan->tensors[tensor].floats;
+        for (int k = 0; k < US_MAX_LC; k++) {
+            if (e->plan->input[k] == tensor) {
+                levels[k] = at;
+            }
+        }
+        target = tensor == e->plan->target ? at : target;
+    }
+    const us_run *run = e->train ? f->runs : &f->runs[sample];
+    return run->fill(run->user, e->train ? sample : 0, levels, target);
+}
+
+static int64_t floor_div(int64_t a, int64_t b)
+{
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
+// Keys of the noise as src/cpu/exec.c has them: by step and sample in training, by absolute place in prediction.
+static void fill_samples(const us_exec *e, us_slot *slot, int n, const us_run *runs)
+{
+    const us_graph *g = e->plan->graph;
+    for (int s = 0; s < n; s++) {
+        const us_run *run = e->train ? runs : &runs[s];
+        us_cu_sample *d = &slot->samples[s];
+        *d = (us_cu_sample){0};
+        if (e->train) {
+            d->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)s);
+            continue;
+        }
+        d->stream = us_key(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);
+        for (int i = 0; i < g->config.levels; i++) {
+            int64_t cell = (int64_t)2 << i;
+            const us_node *z = &g->nodes[g->latent[i]];
+            d->y[i] = (int32_t)(floor_div(run->tile_y + g->size / 2, cell) - z->h / 2);
+            d->x[i] = (int32_t)(floor_div(run->tile_x + g->size / 2, cell) - z->w / 2);
+        }
+    }
+}
+
+static usplit_status give_noise(us_pipe *p, const us_run *run, us_slot *slot)
+{
+    us_exec *e = p->exec;
+    const us_graph *g = e->plan->graph;
+    for (int i = 0; run->noise && i < g->config.levels; i++) {
+        const us_node *z = &g->nodes[g->latent[i]];
+        int64_t bytes = (int64_t)z->c * z->h * z->w * slot->run->active * 4;
+        if (!run->noise[i]) {
+            continue;
+        }
+        US_CUDA_TRY(us_copy_up(p->stream, e->given[i], run->noise[i], bytes));
+        US_CUDA_TRY(us_stream_wait(p->stream));     // the caller's memory is not page-locked and may go away
+        slot->run->given |= 1 << i;
+    }
+    return USPLIT_OK;
+}
+
+usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_update *update)
+{
+    us_exec *e = p->exec;
+    us_slot *slot = &p->slots[p->slot];
+    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
+    US_CUDA_TRY(us_event_wait(slot->copied));
+    filling f = {p, slot, runs};
+    if (e->train) {
+        US_TRY(us_pool_run(e->context->pool, n, fill_one, &f));
+    }
+    for (int i = 0; !e->train && i < n; i++) {
+        US_TRY(fill_one(&f, i, 0));
+    }
+    *slot->run = (us_cu_run){.active = n, .mean_latents = runs->mean_latents,
+                             .batch_scale = (float)e->batch / (float)n, .seed = runs->seed, .step = runs->step,
+                             .lr = update ? (float)update->lr : 0, .clip_norm = update ? (float)update->clip_norm : 0};
+    fill_samples(e, slot, n, runs);
+    US_TRY(give_noise(p, runs, slot));
+    US_CUDA_TRY(us_copy_up(p->stream, p->run, slot->run, sizeof *p->run));
+    US_CUDA_TRY(us_copy_up(p->stream, p->samples, slot->samples, n * (int64_t)sizeof *p->samples));
+    US_CUDA_TRY(us_copy_up(p->stream, p->inputs, slot->inputs, e->input_floats * 4));
+    US_CUDA_TRY(us_event_record(slot->copied, p->stream));
+    p->slot = (p->slot + 1) % US_CUDA_SLOTS;
+    US_CUDA_TRY(us_record_run(p->recording, p->stream));
+    if (update) {
+        US_CUDA_TRY(us_record_run(p->optimise, p->stream));
+    }
+    return USPLIT_OK;
+}
+
+usplit_status us_pipe_wait(us_pipe *p)
+{
+    US_CUDA_TRY(us_stream_wait(p->stream));
+    return USPLIT_OK;
+}

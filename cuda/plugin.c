@@ -1,0 +1,86 @@
+// The one exported symbol: hands over the backend and the choice of a device.
+#include <stdio.h>
+
+#include "exec.h"
+#include "host.h"
+
+#pragma GCC visibility push(default)
+const us_plugin *us_cuda_open(const us_plugin_host *of);
+#pragma GCC visibility pop
+
+static int count(void)
+{
+    us_device_facts facts;
+    const char *text = us_device_facts_get(-1, &facts);
+    if (text || facts.count < 1) {
+        us_message_set(text ? text : "no CUDA device");
+        return -1;
+    }
+    return facts.count;
+}
+
+static usplit_status look(int ordinal, us_device_facts *facts)
+{
+    int n = count();
+    if (n < 0) {
+        return USPLIT_ERR_DEVICE;       // the message is the driver's
+    }
+    if (ordinal >= n) {
+        US_FAIL(USPLIT_ERR_DEVICE, "device cuda:%d is not there; there %s %d, numbered from 0", ordinal,
+                n == 1 ? "is" : "are", n);
+    }
+    const char *text = us_device_facts_get(ordinal, facts);
+    if (text) {
+        US_FAIL(USPLIT_ERR_DEVICE, "device cuda:%d cannot be used: %s", ordinal, text);
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status open_device(void **device, const us_allocator *a, const us_device_options *options, char *engine,
+                                 size_t engine_size)
+{
+    char convs[64];
+    *device = NULL;
+    us_cuda *c = us_calloc(a, 1, sizeof *c);
+    if (!c) {
+        return USPLIT_ERR_MEMORY;
+    }
+    usplit_status status = look(options->ordinal, &c->facts);
+    if (status != USPLIT_OK) {
+        us_free(a, c);
+        return status;
+    }
+    c->convs = &us_cu_conv_cudnn;
+    c->half = options->half;
+    c->deterministic = options->deterministic;
+    c->convs->describe(convs, sizeof convs);
+    snprintf(engine, engine_size, "%s, sm_%d%d, CUDA %d.%d, %s, %s", c->facts.name, c->facts.major, c->facts.minor,
+             c->facts.runtime / 1000, c->facts.runtime % 1000 / 10, convs, c->half ? "fp16" : "float32");
+    *device = c;
+    return USPLIT_OK;
+}
+
+static void close_device(void *device, const us_allocator *a)
+{
+    us_free(a, device);
+}
+
+static usplit_status tell(int ordinal, char *text, size_t size)
+{
+    us_device_facts f;
+    char convs[64];
+    US_TRY(look(ordinal, &f));
+    us_cu_conv_cudnn.describe(convs, sizeof convs);
+    snprintf(text, size, "%s, compute capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free, driver %d.%d, %s",
+             f.name, f.major, f.minor, f.processors, (double)f.free_bytes / 1073741824.0,
+             (double)f.total_bytes / 1073741824.0, f.driver / 1000, f.driver % 1000 / 10, convs);
+    return USPLIT_OK;
+}
+
+const us_plugin *us_cuda_open(const us_plugin_host *of)
+{
+    static const us_plugin plugin = {.version = USPLIT_VERSION_NUMBER, .backend = &us_backend_cuda, .count = count,
+                                     .open = open_device, .close = close_device, .tell = tell};
+    us_host_set(of);
+    return &plugin;
+}

@@ -1,0 +1,25 @@
+// Puts the emulated device into a context that was made for the CPU.
+#ifndef EMULATED_H
+#define EMULATED_H
+
+#include "exec.h"
+
+static inline void emulated_close(void *device, const us_allocator *a)
+{
+    (void)device;
+    (void)a;
+}
+
+static inline void emulated_take(usplit_context *context, int half)
+{
+    static us_cuda devices[2];
+    us_cuda *d = &devices[half];
+    us_device_facts_get(0, &d->facts);
+    d->convs = &us_cu_conv_plain;
+    d->half = half;
+    context->backend = &us_backend_cuda;
+    context->device = d;
+    context->close_device = emulated_close;
+}
+
+#endif

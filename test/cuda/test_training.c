@@ -1,0 +1,7 @@
+// The trainer on the emulated device, float32: the CPU's own tests (exact resume, bits that do not depend on
+// threads, no allocation in steady state, skipped batches, limits, cancel, refusals).
+#include "cuda/emulated.h"
+
+#define TEST_BACKEND us_backend_cuda
+#define TEST_TAKE_DEVICE(context) emulated_take((context), 0)
+#include "unit/test_trainer.c"
