@@ -61,10 +61,12 @@ typedef struct us_cu_conv us_cu_conv;       // one shape and direction, ready to
 
 typedef struct us_cu_conv_table {
     // deterministic: only algorithms whose result repeats to the bit. search: time the candidates instead of
-    // taking the first. All functions that can fail return 0 or a text (device.h).
+    // taking the first; the fastest may be another one in the next process. All functions that can fail return 0
+    // or a text (device.h).
     const char *(*open)(us_cu_engine **out, us_stream *stream, int deterministic, int search);
     void (*close)(us_cu_engine *engine);
     void (*describe)(char *text, size_t size);
+    // Not inside a recording: a candidate is run once before it is taken. release before close.
     const char *(*compile)(us_cu_conv **out, us_cu_engine *engine, const us_cu_shape *shape,
                            us_conv_direction direction);
     void (*release)(us_cu_conv *conv);

@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -87,7 +86,8 @@ struct crew {                       // of one host thread
     fibre *now = nullptr;
     std::vector<std::unique_ptr<fibre>> all;
     std::vector<fibre *> idle;
-    std::deque<fibre *> queue;      // at a barrier, in the order of arrival
+    fibre *queue[MAX_THREADS];      // a ring: at a barrier, in the order of arrival
+    unsigned first = 0, waiting = 0;
     const std::function<void()> *body = nullptr;
     std::vector<int> order;         // of the threads
     size_t next = 0;                // the next to begin
@@ -96,16 +96,17 @@ struct crew {                       // of one host thread
     ~crew();
 };
 
-thread_local crew mine;
+thread_local crew own_crew;
+__thread crew *mine;                // own_crew, without asking whether it has been made
 
 void enter(fibre *to)
 {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&mine.now->fake, to->bottom, to->size);
+    __sanitizer_start_switch_fiber(&mine->now->fake, to->bottom, to->size);
 #elif defined(__SANITIZE_THREAD__)
     __tsan_switch_to_fiber(to->sanitizer, 0);
 #endif
-    mine.now = to;
+    mine->now = to;
     if (to->begun) {
         _longjmp(to->jump, 1);
     }
@@ -118,8 +119,8 @@ void arrived(void)
 #if defined(__SANITIZE_ADDRESS__)
     const void *bottom;
     size_t size;
-    fibre *from_caller = &mine.caller;
-    __sanitizer_finish_switch_fiber(mine.now->fake, &bottom, &size);
+    fibre *from_caller = &mine->caller;
+    __sanitizer_finish_switch_fiber(mine->now->fake, &bottom, &size);
     if (!from_caller->bottom) {     // the first switch ever came from there
         from_caller->bottom = bottom;
         from_caller->size = size;
@@ -129,10 +130,10 @@ void arrived(void)
 
 void switch_to(fibre *to)
 {
-    if (to == mine.now) {
+    if (to == mine->now) {
         return;
     }
-    if (_setjmp(mine.now->jump) == 0) {
+    if (_setjmp(mine->now->jump) == 0) {
         enter(to);
     }
     arrived();
@@ -140,7 +141,7 @@ void switch_to(fibre *to)
 
 void run_threads(fibre *me)
 {
-    crew *c = &mine;
+    crew *c = mine;
     while (c->next < c->order.size()) {
         me->thread = us_emulate_here.thread = c->order[c->next++];
         me->barriers = 0;
@@ -150,10 +151,17 @@ void run_threads(fibre *me)
     }
 }
 
+void join_queue(fibre *f)
+{
+    crew *c = mine;
+    c->queue[(c->first + c->waiting++) % MAX_THREADS] = f;
+}
+
 fibre *front_of_queue(void)
 {
-    fibre *f = mine.queue.front();
-    mine.queue.pop_front();
+    crew *c = mine;
+    fibre *f = c->queue[c->first++ % MAX_THREADS];
+    c->waiting--;
     us_emulate_here.thread = f->thread;
     return f;
 }
@@ -162,10 +170,10 @@ void fibre_life(void)
 {
     arrived();
     for (;;) {
-        fibre *me = mine.now;
+        fibre *me = mine->now;
         run_threads(me);
-        mine.idle.push_back(me);
-        switch_to(mine.queue.empty() ? &mine.caller : front_of_queue());
+        mine->idle.push_back(me);
+        switch_to(mine->waiting ? front_of_queue() : &mine->caller);
     }
 }
 
@@ -190,17 +198,17 @@ fibre *new_fibre(void)
 #elif defined(__SANITIZE_THREAD__)
     f->sanitizer = __tsan_create_fiber(0);
 #endif
-    mine.all.push_back(std::move(f));
-    return mine.all.back().get();
+    mine->all.push_back(std::move(f));
+    return mine->all.back().get();
 }
 
 fibre *idle_fibre(void)
 {
-    if (mine.idle.empty()) {
+    if (mine->idle.empty()) {
         return new_fibre();
     }
-    fibre *f = mine.idle.back();
-    mine.idle.pop_back();
+    fibre *f = mine->idle.back();
+    mine->idle.pop_back();
     return f;
 }
 
@@ -216,7 +224,7 @@ crew::~crew()
 
 void run_block(const std::function<void()> *body)
 {
-    crew *c = &mine;
+    crew *c = mine;
     c->body = body;
     c->next = 0;
     c->fewest = INT32_MAX;
@@ -328,12 +336,12 @@ struct launch {
 
 const char *check_block(const launch &l, const char *shared)
 {
-    if (mine.fault) {
-        return fail("%s: block %d: %s", l.name, us_emulate_here.block, mine.fault);
+    if (mine->fault) {
+        return fail("%s: block %d: %s", l.name, us_emulate_here.block, mine->fault);
     }
-    if (mine.fewest != mine.most) {
+    if (mine->fewest != mine->most) {
         return fail("%s: block %d: one thread met %d barriers, another %d", l.name, us_emulate_here.block,
-                    mine.fewest, mine.most);
+                    mine->fewest, mine->most);
     }
     if (!canary_whole(shared - CANARY) || !canary_whole(shared + l.shared_bytes)) {
         return fail("%s: block %d: wrote outside its %lld bytes of shared memory", l.name, us_emulate_here.block,
@@ -355,8 +363,9 @@ const char *run_launch(const launch &l)
     char *shared = room.get() + CANARY;
     const char *error = nullptr;
     const uint64_t seed = all().seed;
-    mine.order = order_of(l.threads, seed);
-    mine.fault = nullptr;
+    mine = &own_crew;
+    mine->order = order_of(l.threads, seed);
+    mine->fault = nullptr;
     memset(shared - CANARY, CANARY_BYTE, CANARY);
     memset(shared + l.shared_bytes, CANARY_BYTE, CANARY);
     for (int block : order_of(l.blocks, seed)) {
@@ -450,15 +459,15 @@ __thread us_emulate_place us_emulate_here;
 
 void us_emulate_barrier(void)
 {
-    fibre *me = mine.now;
-    me->barriers++;
-    mine.queue.push_back(me);
-    switch_to(mine.next < mine.order.size() ? idle_fibre() : front_of_queue());
+    crew *c = mine;
+    c->now->barriers++;
+    join_queue(c->now);
+    switch_to(c->next < c->order.size() ? idle_fibre() : front_of_queue());
 }
 
 void us_emulate_misaligned(void)
 {
-    mine.fault = "8 elements loaded or stored at an address that is no multiple of 16";
+    mine->fault = "8 elements loaded or stored at an address that is no multiple of 16";
 }
 
 const char *us_emulate_run(us_stream *stream, const char *name, int64_t blocks, int64_t threads,

@@ -22,13 +22,14 @@
 #include "plan/plan.h"
 #include "program.h"
 
-// 512 threads are what a block of a program with sums may have; it bounds the registers of the kernel.
+// 512 threads are what a block of a program with sums may have, and two such blocks fit a multiprocessor: that
+// leaves 64 registers for a thread.
 enum { MOST_THREADS = 256, MOST_THREADS_SUMS = 512, LEAST_THREADS = 64, WARP = 32 };
 
 #ifdef US_EMULATE
 #define BOUNDS
 #else
-#define BOUNDS __launch_bounds__(MOST_THREADS_SUMS)
+#define BOUNDS __launch_bounds__(MOST_THREADS_SUMS, 2)
 #endif
 
 typedef struct alignas(16) us_piece {

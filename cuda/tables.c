@@ -198,10 +198,13 @@ static void make_program(us_cu_tables *t, const us_plan *plan, int index)
     const us_program *p = &plan->programs[index];
     us_cu_program *d = &t->programs[index];
     *d = (us_cu_program){.h = p->h, .w = p->w, .c = p->c, .lanes = lanes_of(plan, p), .first_op = t->n_ops,
-                         .n_ops = p->n_ops, .first_finish = t->n_finishes, .rows = p->n_regs, .counter = index};
+                         .n_ops = p->n_ops, .first_finish = t->n_finishes, .counter = index};
     for (int i = 0; i < p->n_ops; i++) {
-        us_cu_op *op = &t->ops[t->n_ops++];
-        *op = make_op(t, plan, &p->ops[i]);
+        t->ops[t->n_ops++] = make_op(t, plan, &p->ops[i]);
+    }
+    d->rows = us_cu_map_chain(&t->ops[d->first_op], d->n_ops);
+    for (int i = 0; i < p->n_ops; i++) {
+        us_cu_op *op = &t->ops[d->first_op + i];
         if (op->code != US_U_SUM && op->code != US_U_SUM2) {
             continue;
         }

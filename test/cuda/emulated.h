@@ -15,6 +15,7 @@ static inline void emulated_take(usplit_context *context, int half)
     static us_cuda devices[2];
     us_cuda *d = &devices[half];
     us_device_facts_get(0, &d->facts);
+    d->facts.processors = 2;    // few blocks: an emulated one costs more than its work
     d->convs = &us_cu_conv_plain;
     d->half = half;
     context->backend = &us_backend_cuda;

@@ -12,8 +12,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/elem.h"
 #include "cpu/map.h"
+#include "kernels/elem.h"
+
 #include "device_case.h"
 #include "program.h"
 

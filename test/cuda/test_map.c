@@ -2,8 +2,6 @@
 // double, in any order of the blocks.
 #include "map_case.h"
 
-#include "kernels/step.h"
-
 enum { ROUNDS = 160 };
 
 // ---- Running a case ----
@@ -28,6 +26,17 @@ static void change_layout(const map_case *m, float *samples, float *tensors, int
     }
 }
 
+// A table on the device whose first `before` rows are another program's.
+static void *table_up(const void *rows, int n, int before, size_t size)
+{
+    char *table = room((size_t)(n + before) * size);
+    memset(table, 0x55, (size_t)before * size);
+    memcpy(table + (size_t)before * size, n ? rows : "", (size_t)n * size);
+    void *device = up(table, (size_t)(n + before) * size);
+    free(table);
+    return device;
+}
+
 // Runs it twice: the second run finds the arrival counter as the first one left it.
 static void run_device(const map_case *m, const us_cu_program *p, const us_cu_op *ops, const us_cu_finish *finishes,
                        map_run *r)
@@ -45,8 +54,8 @@ static void run_device(const map_case *m, const us_cu_program *p, const us_cu_op
     memcpy(elements, m->arena, arena * sizeof *elements);
     change_layout(m, m->arena, elements, 0);
     env.arena = elements_up(elements, arena, m->half);
-    env.ops = up(ops, (size_t)p->n_ops * sizeof *ops);
-    env.finishes = up(finishes, (size_t)p->n_finish * sizeof *finishes);
+    env.ops = table_up(ops, p->n_ops, 2, sizeof *ops);
+    env.finishes = table_up(finishes, p->n_finish, 1, sizeof *finishes);
     env.run = up(&run, sizeof run);
     env.state = up(&state, sizeof state);
     env.samples = up(m->samples, (size_t)m->batch * sizeof *m->samples);
@@ -64,7 +73,7 @@ static void run_device(const map_case *m, const us_cu_program *p, const us_cu_op
     ok(us_device_alloc(&partials, (int64_t)p->parts * m->batch * p->blocks * (int64_t)sizeof(double) + 1));
     env.partials = partials;
     us_cu_program placed = *p;
-    placed.counter = 1;
+    placed.counter = 1, placed.first_op = 2, placed.first_finish = 1;
     for (int i = 0; i < 2; i++) {
         ok(us_cu_map(stream, &placed, &env));
     }
@@ -202,10 +211,12 @@ static void check_shape(const us_cu_program *p, int64_t shared_bytes)
     assert_true(p->blocks >= 1 && (p->blocks - 1) * each < rounds);     // no block without pixels
 }
 
-// Any threads and blocks must do, also more blocks than there are pixels.
+// Any threads and blocks must do, also more blocks than there are pixels. threads != 0: that many.
 static void choose_shape(const map_case *m, us_cu_program *p)
 {
-    if (below(2)) {
+    if (p->threads) {
+        p->blocks = 1 + below(4);
+    } else if (below(2)) {
         us_cu_map_shape(p, m->batch, 1 + below(8), 65536);
         check_shape(p, 65536);
     } else {
@@ -299,21 +310,20 @@ static void test_random_programs(void **state)
         case_free(m);
     }
     for (int i = 0; i < US_U_COUNT; i++) {
-        print_message("%d:%d ",i,seen[i]);
         if (seen[i] < 4) {
             fail_msg("operation %d was tried %d times only", i, seen[i]);
         }
     }
 }
 
-// More channel groups than threads, or nearly as many; sums of each channel.
+// More channel groups than threads, or nearly as many: passes of different width; sums of each channel.
 static void test_wide_programs(void **state)
 {
     (void)state;
     for (int round = 0; round < 6; round++) {
         begin_round(round);
         int lanes = round % 2 ? 1 : 8;
-        map_case *m = case_begin(2, 1 + round % 2, 0, lanes, lanes * (31 + 7 * round), 3, 5);
+        map_case *m = case_begin(2, 1 + round % 2, 0, lanes, lanes * (31 + 9 * round), 3, 5);
         push_load(m);
         push_load(m);
         push_compute(m, US_U_ADD);

@@ -4,4 +4,5 @@
 
 #define TEST_BACKEND us_backend_cuda
 #define TEST_TAKE_DEVICE(context) emulated_take((context), 0)
+#define TEST_FILTERS 8         // eight channels at a time: an emulated thread costs as much as its work
 #include "unit/test_trainer.c"
