@@ -130,6 +130,8 @@ static void release(us_exec *e)
     for (int i = 0; e->pipes && i < e->n_pipes; i++) {
         us_pipe_free(&e->pipes[i]);
     }
+    us_exec_drop_images(e);
+    us_device_free(e->band_data);
     us_device_free(e->block);
     for (int i = 0; e->values && i < e->plan->graph->n_nodes; i++) {
         us_free(e->a, e->values[i]);
@@ -203,7 +205,8 @@ static usplit_status compile(us_exec **out, usplit_context *context, const us_pl
 
 static int64_t device_bytes(const us_exec *e)
 {
-    return e->block_bytes + e->n_pipes * e->pipe_bytes;
+    return e->block_bytes + e->n_pipes * e->pipe_bytes + 4 * (e->image_floats + e->band_floats) +
+           e->n_planes * (int64_t)sizeof *e->planes;
 }
 
 static int64_t bytes(const us_exec *e)
@@ -335,7 +338,10 @@ static usplit_status predict(us_exec *e, int worker, int n, const us_run *runs, 
     US_ASSERT(!e->train && worker < e->n_pipes && n >= 1 && n <= e->batch);
     us_pipe *p = &e->pipes[worker];
     US_TRY(us_pipe_start(p, n, runs, NULL));
-    US_TRY(us_pipe_wait(p));
+    US_TRY(us_pipe_wait(p));            // meanwhile the other pipe computes
+    if (e->in_band) {
+        return USPLIT_OK;
+    }
     US_TRY(fetch_values(e, p));
     int64_t floats = e->plan->tensors[e->plan->node_tensor[e->plan->graph->head]].floats;
     for (int i = 0; i < n; i++) {
@@ -480,6 +486,9 @@ const us_backend us_backend_cuda = {
     .sums = sums,
     .gradient_norm = gradient_norm,
     .adamax = adamax,
+    .attach = us_exec_attach,
+    .band_begin = us_exec_band_begin,
+    .band_end = us_exec_band_end,
     .bytes = bytes,
     .device_bytes = device_bytes,
     .begin = begin,

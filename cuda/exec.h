@@ -1,14 +1,15 @@
 // The CUDA executable: a plan with its tables and memory on a device, its convolutions, and one pipe per
 // worker: a stream with its own activations, staging memory and recorded graph.
 //
-//   exec.c    compile: memory, convolutions, recording; the synchronous calls of the backend table
-//   train.c   the whole iteration (begin, step, sync)
+//   exec.c    compile: memory, convolutions; the calls of the backend table
+//   place.c   images on the device: frames of a training, bands of a tiled prediction
 //   pipe.c    one pipe: filling the inputs, walking over the plan's steps, running the recording
 #ifndef US_CUDA_EXEC_H
 #define US_CUDA_EXEC_H
 
 #include "backend/backend.h"
 #include "conv.h"
+#include "images.h"
 #include "tables.h"
 
 // What a context knows of its device; made by plugin.c, in tests by the test.
@@ -25,6 +26,7 @@ enum { US_CUDA_SLOTS = 2, US_CUDA_INPUTS = US_MAX_LC + 1 };
 typedef struct us_slot {
     us_cu_run *run;
     us_cu_sample *samples;
+    us_cu_place *places;        // [2][batch]: where patches are cut, and where tiles go
     float *inputs;              // every external tensor [batch][floats], one after the other
     us_event *copied;           // the device has its copy
 } us_slot;
@@ -42,12 +44,14 @@ typedef struct us_pipe {
     unsigned *counters;
     us_cu_run *run;
     us_cu_sample *samples;
+    us_cu_place *places;
     us_cu_env env;
     us_slot slots[US_CUDA_SLOTS];
     int slot;                   // the next one
     char *pinned;               // host memory behind the slots and head_host
     float *head_host;           // prediction: [batch][floats of the head]
     us_recording *recording;    // of a run: everything after the copies
+    us_recording *gathered;     // the same with inputs cut from images on the device
     us_recording *optimise;     // training: norm, Adamax, running statistics
 } us_pipe;
 
@@ -77,6 +81,14 @@ struct us_exec {
     unsigned *counter;
     float *given[USPLIT_MAX_LEVELS];            // noise handed over by the caller; tests only
     us_pipe *pipes;
+    // images on the device (place.c)
+    float *images, *band_data;
+    us_cu_plane *planes, *host_planes;          // [frames][levels]
+    int64_t image_floats, n_planes, band_floats;
+    us_cu_gather_plan gather;
+    us_cu_stitch_plan stitch;
+    us_band band;
+    int in_band;
     // host
     float *staging;             // device layout, one array
     us_cu_state host_state;
@@ -104,6 +116,14 @@ void us_pipe_free(us_pipe *pipe);
 // Starts a run of n samples (training: runs[0] stands for all): fills the inputs, copies, launches.
 usplit_status us_pipe_start(us_pipe *pipe, int n, const us_run *runs, const us_update *update);
 usplit_status us_pipe_wait(us_pipe *pipe);
+// Records the run anew with inputs from exec->gather.
+usplit_status us_pipe_record_gather(us_pipe *pipe);
+
+// place.c
+usplit_status us_exec_attach(us_exec *exec, const us_images *images, int *taken);
+usplit_status us_exec_band_begin(us_exec *exec, const us_images *images, const us_band *band);
+usplit_status us_exec_band_end(us_exec *exec, float *band);
+void us_exec_drop_images(us_exec *exec);
 
 extern const us_backend us_backend_cuda;
 

@@ -106,7 +106,8 @@ static usplit_status allocate_device(us_pipe *p)
         {(void **)&p->partials, (e->tables.n_partials + 1) * 8},
         {(void **)&p->counters, (plan->n_programs + 1) * 4},
         {(void **)&p->run, sizeof *p->run},
-        {(void **)&p->samples, e->batch * (int64_t)sizeof *p->samples}};
+        {(void **)&p->samples, e->batch * (int64_t)sizeof *p->samples},
+        {(void **)&p->places, 2 * e->batch * (int64_t)sizeof *p->places}};
     int n = (int)(sizeof parts / sizeof *parts);
     int64_t bytes = lay(parts, n, NULL);
     const char *text = us_device_alloc((void **)&p->block, bytes);
@@ -123,12 +124,13 @@ static usplit_status allocate_device(us_pipe *p)
 static usplit_status allocate_pinned(us_pipe *p)
 {
     us_exec *e = p->exec;
-    part parts[3 * US_CUDA_SLOTS + 1];
+    part parts[4 * US_CUDA_SLOTS + 1];
     int n = 0;
     for (int i = 0; i < US_CUDA_SLOTS; i++) {
         us_slot *s = &p->slots[i];
         parts[n++] = (part){(void **)&s->run, sizeof *s->run};
         parts[n++] = (part){(void **)&s->samples, e->batch * (int64_t)sizeof *s->samples};
+        parts[n++] = (part){(void **)&s->places, 2 * e->batch * (int64_t)sizeof *s->places};
         parts[n++] = (part){(void **)&s->inputs, e->input_floats * 4};
     }
     parts[n++] = (part){(void **)&p->head_host, e->train ? 0 : head_floats(e) * 4};
@@ -174,6 +176,7 @@ void us_pipe_free(us_pipe *p)
         us_stream_wait(p->stream);
     }
     us_record_free(p->recording);
+    us_record_free(p->gathered);
     us_record_free(p->optimise);
     us_cu_conv **lists[] = {p->forward, p->back, p->weight};
     for (int i = 0; i < 3; i++) {
@@ -241,6 +244,20 @@ static usplit_status run_step(us_pipe *p, const us_step *s)
     }
 }
 
+static usplit_status walk_steps(us_pipe *p)
+{
+    us_exec *e = p->exec;
+    const us_plan *plan = e->plan;
+    if (e->train && plan->n_masks) {
+        US_CUDA_TRY(us_cu_draw_masks(p->stream, &p->env, e->d_masks, plan->n_masks,
+                                     (float)plan->graph->config.dropout));
+    }
+    for (int i = 0; i < plan->n_steps; i++) {
+        US_TRY(run_step(p, &plan->steps[i]));
+    }
+    return USPLIT_OK;
+}
+
 static usplit_status walk(us_pipe *p)
 {
     us_exec *e = p->exec;
@@ -250,19 +267,20 @@ static usplit_status walk(us_pipe *p)
         US_CUDA_TRY(us_cu_to_elements(p->stream, p->inputs + e->external_at[i], us_exec_element(e, p, e->external[i]),
                                       n, e->half));
     }
-    if (e->train && plan->n_masks) {
-        US_CUDA_TRY(us_cu_draw_masks(p->stream, &p->env, e->d_masks, plan->n_masks,
-                                     (float)plan->graph->config.dropout));
-    }
-    for (int i = 0; i < plan->n_steps; i++) {
-        US_TRY(run_step(p, &plan->steps[i]));
-    }
+    US_TRY(walk_steps(p));
     if (!e->train) {
         int head = plan->node_tensor[plan->graph->head];
         US_CUDA_TRY(us_cu_to_floats(p->stream, us_exec_element(e, p, head), p->head, head_floats(e), e->half));
         US_CUDA_TRY(us_copy_down(p->stream, p->head_host, p->head, head_floats(e) * 4));
     }
     return USPLIT_OK;
+}
+
+// Tiles stay on the device: there is no head to fetch.
+static usplit_status walk_gathered(us_pipe *p)
+{
+    US_CUDA_TRY(us_cu_gather(p->stream, &p->env, &p->exec->gather, p->places));
+    return walk_steps(p);
 }
 
 static usplit_status walk_optimiser(us_pipe *p)
@@ -283,6 +301,13 @@ static usplit_status record(us_pipe *p, usplit_status (*what)(us_pipe *), us_rec
     US_TRY(status);
     US_CUDA_TRY(text);
     return USPLIT_OK;
+}
+
+usplit_status us_pipe_record_gather(us_pipe *p)
+{
+    us_record_free(p->gathered);
+    p->gathered = NULL;
+    return record(p, walk_gathered, &p->gathered);
 }
 
 usplit_status us_pipe_make(us_pipe *p, us_exec *exec)
@@ -369,19 +394,50 @@ static usplit_status give_noise(us_pipe *p, const us_run *run, us_slot *slot)
     return USPLIT_OK;
 }
 
-usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_update *update)
+// Where sample i is cut from and, in a band, where its tile goes: the second half of the places.
+static void place_one(const us_exec *e, const us_run *runs, int i, us_cu_place *places)
+{
+    if (e->train) {
+        const us_place *q = runs->places + i;
+        places[i] = (us_cu_place){.frame = (int32_t)q->frame, .y = q->y, .x = q->x};
+        return;
+    }
+    const us_run *run = &runs[i];
+    places[i] = (us_cu_place){.y = run->tile_y, .x = run->tile_x};
+    places[e->batch + i] = (us_cu_place){.y = run->tile_y + e->band.pad - e->band.y, .x = run->tile_x + e->band.pad,
+                                         .sample = (int32_t)run->step};
+}
+
+// Inputs of a run: patches from the caller's fill, or places on images that the device has.
+static usplit_status write_inputs(us_pipe *p, us_slot *slot, int n, const us_run *runs, int gathered)
 {
     us_exec *e = p->exec;
-    us_slot *slot = &p->slots[p->slot];
-    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
-    US_CUDA_TRY(us_event_wait(slot->copied));
     filling f = {p, slot, runs};
+    for (int i = 0; gathered && i < n; i++) {
+        place_one(e, runs, i, slot->places);
+    }
+    if (gathered) {
+        US_CUDA_TRY(us_copy_up(p->stream, p->places, slot->places, 2 * e->batch * (int64_t)sizeof *p->places));
+        return USPLIT_OK;
+    }
     if (e->train) {
         US_TRY(us_pool_run(e->context->pool, n, fill_one, &f));
     }
     for (int i = 0; !e->train && i < n; i++) {
         US_TRY(fill_one(&f, i, 0));
     }
+    US_CUDA_TRY(us_copy_up(p->stream, p->inputs, slot->inputs, e->input_floats * 4));
+    return USPLIT_OK;
+}
+
+usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_update *update)
+{
+    us_exec *e = p->exec;
+    us_slot *slot = &p->slots[p->slot];
+    int gathered = e->train ? runs->places != NULL : e->in_band;
+    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
+    US_CUDA_TRY(us_event_wait(slot->copied));
+    US_TRY(write_inputs(p, slot, n, runs, gathered));
     *slot->run = (us_cu_run){.active = n, .mean_latents = runs->mean_latents,
                              .batch_scale = (float)e->batch / (float)n, .seed = runs->seed, .step = runs->step,
                              .lr = update ? (float)update->lr : 0, .clip_norm = update ? (float)update->clip_norm : 0};
@@ -389,10 +445,12 @@ usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_upda
     US_TRY(give_noise(p, runs, slot));
     US_CUDA_TRY(us_copy_up(p->stream, p->run, slot->run, sizeof *p->run));
     US_CUDA_TRY(us_copy_up(p->stream, p->samples, slot->samples, n * (int64_t)sizeof *p->samples));
-    US_CUDA_TRY(us_copy_up(p->stream, p->inputs, slot->inputs, e->input_floats * 4));
     US_CUDA_TRY(us_event_record(slot->copied, p->stream));
     p->slot = (p->slot + 1) % US_CUDA_SLOTS;
-    US_CUDA_TRY(us_record_run(p->recording, p->stream));
+    US_CUDA_TRY(us_record_run(gathered ? p->gathered : p->recording, p->stream));
+    if (gathered && !e->train) {        // not recorded: bands differ in height
+        US_CUDA_TRY(us_cu_stitch(p->stream, &p->env, &e->stitch, p->places + e->batch));
+    }
     if (update) {
         US_CUDA_TRY(us_record_run(p->optimise, p->stream));
     }

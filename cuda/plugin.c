@@ -65,15 +65,18 @@ static void close_device(void *device, const us_allocator *a)
     us_free(a, device);
 }
 
-static usplit_status tell(int ordinal, char *text, size_t size)
+static usplit_status tell(int ordinal, us_device_words *words)
 {
     us_device_facts f;
     char convs[64];
     US_TRY(look(ordinal, &f));
     us_cu_conv_cudnn.describe(convs, sizeof convs);
-    snprintf(text, size, "%s, compute capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free, driver %d.%d, %s",
-             f.name, f.major, f.minor, f.processors, (double)f.free_bytes / 1073741824.0,
-             (double)f.total_bytes / 1073741824.0, f.driver / 1000, f.driver % 1000 / 10, convs);
+    snprintf(words->text, sizeof words->text,
+             "%s, compute capability %d.%d, %d multiprocessors, driver for CUDA %d.%d, CUDA %d.%d, %s", f.name, f.major,
+             f.minor, f.processors, f.driver / 1000, f.driver % 1000 / 10, f.runtime / 1000, f.runtime % 1000 / 10,
+             convs);
+    words->total_bytes = f.total_bytes;
+    words->free_bytes = f.free_bytes;
     return USPLIT_OK;
 }
 

@@ -9,6 +9,37 @@
 
 typedef struct us_exec us_exec;
 
+// Where a patch lies: its first pixel, which may be outside the image.
+typedef struct us_place {
+    int64_t frame, y, x;
+} us_place;
+
+// One pyramid level of a frame: all of its rows, or a window of them.
+typedef struct us_rows {
+    const float *data;          // [channels][rows][width], channels `stride` floats apart; NULL: not needed
+    int64_t stride, height, width;      // height and width of the whole level
+    int64_t first, rows;        // the rows that data holds
+} us_rows;
+
+// Images that a backend may take to its device, to cut patches there (data 3.1 to 3.4).
+typedef struct us_images {
+    int64_t frames;
+    int levels, channels, size; // size: of a patch, pixels
+    us_rows (*rows)(void *user, int64_t frame, int level);
+    void *user;
+    int reflect;                // 0: constant padding
+    float padding_value, mean, inverse_deviation;
+    const float *target_mean, *target_inverse_deviation;    // [channels]; NULL: no targets
+} us_images;
+
+// A band of tiles on the device: what predicted tiles are put together in (data 5.4, 5.5).
+typedef struct us_band {
+    int64_t y;                  // of the image, first row of the band
+    int64_t rows, width;        // pixels
+    int pad, samples;           // a tile begins `pad` pixels inside its patch
+    float gain[USPLIT_MAX_CHANNELS], offset[USPLIT_MAX_CHANNELS];
+} us_band;
+
 // One training iteration, or one patch predicted by one worker.
 typedef struct us_run {
     uint64_t seed;              // training: of dropout and noise (with step and sample); prediction: of noise
@@ -17,6 +48,7 @@ typedef struct us_run {
     int mean_latents;           // 1: every latent at its mean (no noise)
     int64_t tile_y, tile_x;     // prediction: absolute position of the patch corner, pixels: keys the noise
     const float *const *noise;  // NULL, or per level the noise to use, [sample][h][w][z]
+    const us_place *places;     // training, after `attach`: [samples], instead of fill
     // Fills the inputs of one sample: levels[k] is [size][size] (NULL: not needed), target [size][size][K]
     // (NULL in prediction). Called from worker threads.
     usplit_status (*fill)(void *user, int sample, float *const *levels, float *target);
@@ -80,6 +112,14 @@ typedef struct us_backend {
     usplit_status (*gradient_norm)(us_exec *exec, const float *grads, double *norm);
     usplit_status (*adamax)(us_exec *exec, float *params, const float *grads, float *m, float *u, double lr,
                             int64_t t, double scale);
+    // Training: takes the images to the device where they fit (*taken = 1); runs then name places. NULL: never.
+    usplit_status (*attach)(us_exec *exec, const us_images *images, int *taken);
+    // Prediction of a band on the device: between begin and end, predict cuts patches from the images of begin at
+    // tile_y, tile_x (fill is not called, heads are not written) and adds the tiles up; end
+    // fetches the grey levels [channels][rows][width]; NULL: nothing is fetched (after a failure). No band_begin:
+    // tiles go through fill and heads.
+    usplit_status (*band_begin)(us_exec *exec, const us_images *images, const us_band *band);
+    usplit_status (*band_end)(us_exec *exec, float *band);
     int64_t (*bytes)(const us_exec *exec);      // memory it holds: arena, packed weights, scratch
     int64_t (*device_bytes)(const us_exec *exec);   // of it, on a device; NULL: none
     // Training with everything on a device; NULL: iterate.c makes a step of the functions above. begin takes the

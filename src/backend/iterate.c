@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "kernels/step.h"
+
 usplit_status us_iterate_begin(us_iterate *it, const us_trained *arrays, const us_tally *tally)
 {
     it->arrays = *arrays;
@@ -27,13 +29,11 @@ usplit_status us_iterate_step(us_iterate *it, const us_run *run, const us_update
         t->skipped++;
         return USPLIT_OK;
     }
-    double scale = 1;
-    if (update->clip_norm > 0 && t->gradient_norm + 1e-6 > update->clip_norm) {     // data section 4.2
-        scale = update->clip_norm / (t->gradient_norm + 1e-6);
-    }
+    const us_trained *a = &it->arrays;
+    double scale = us_clip_factor(t->gradient_norm, update->clip_norm);
     t->updates++;
-    US_TRY(b->adamax(it->exec, it->arrays.params, it->grads, it->arrays.m, it->arrays.u, update->lr, t->updates, scale));
-    b->update_statistics(it->exec, it->arrays.params);
+    US_TRY(b->adamax(it->exec, a->params, it->grads, a->m, a->u, update->lr, t->updates, scale));
+    b->update_statistics(it->exec, a->params);
     t->sum_loss += t->losses.loss;
     t->sum_reconstruction += t->losses.reconstruction;
     t->sum_kl += t->losses.kl;

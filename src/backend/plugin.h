@@ -27,6 +27,11 @@ typedef struct us_device_options {
     int deterministic;          // only algorithms that repeat to the bit
 } us_device_options;
 
+typedef struct us_device_words {
+    char text[192];             // one line for people
+    int64_t total_bytes, free_bytes;        // of its memory
+} us_device_words;
+
 typedef struct us_plugin {
     int32_t version;            // USPLIT_VERSION_NUMBER
     const us_backend *backend;
@@ -37,8 +42,8 @@ typedef struct us_plugin {
     usplit_status (*open)(void **device, const us_allocator *a, const us_device_options *options, char *engine,
                           size_t engine_size);
     void (*close)(void *device, const us_allocator *a);
-    // One device in one line, for people.
-    usplit_status (*tell)(int ordinal, char *text, size_t size);
+    // Fails like open, with the same words, where the device cannot be used.
+    usplit_status (*tell)(int ordinal, us_device_words *words);
 } us_plugin;
 
 typedef const us_plugin *(*us_plugin_open_fn)(const us_plugin_host *host);

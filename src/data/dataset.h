@@ -32,6 +32,13 @@ int64_t us_dataset_n_items(const usplit_dataset *dataset, int32_t set, int64_t p
 usplit_status us_dataset_train_patch(const usplit_dataset *dataset, uint64_t seed, int64_t epoch,
                                      int64_t item, int64_t patch, int n_levels, float *input, float *target);
 
+// Where that patch lies, without cutting it.
+usplit_status us_dataset_train_place(const usplit_dataset *dataset, uint64_t seed, int64_t epoch, int64_t item,
+                                     int64_t patch, int64_t *frame, int64_t *y, int64_t *x);
+
+// Does the set hold the frame?
+int us_dataset_in_set(const usplit_dataset *dataset, int32_t set, int64_t frame);
+
 // Grid patch `item` of a set (2.6): top-left grid of step P, frame index fastest.
 usplit_status us_dataset_grid_patch(const usplit_dataset *dataset, int32_t set, int64_t item, int64_t patch,
                                     int n_levels, float *input, float *target);

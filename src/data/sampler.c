@@ -144,19 +144,36 @@ static int64_t draw_start(int64_t n, int64_t patch, uint32_t a, uint32_t b)
     return (int64_t)(us_uniform53(a, b) * (double)(n - patch));
 }
 
+usplit_status us_dataset_train_place(const usplit_dataset *dataset, uint64_t seed, int64_t epoch, int64_t item,
+                                     int64_t patch, int64_t *frame, int64_t *y, int64_t *x)
+{
+    US_TRY(check_item(dataset, USPLIT_SET_TRAIN, item, patch));
+    int64_t n = us_dataset_n_items(dataset, USPLIT_SET_TRAIN, patch), cell = 0;
+    find_item(dataset, USPLIT_SET_TRAIN, patch, us_data_permute(n, seed, epoch, item), frame, &cell);
+    const us_frame *f = &dataset->frames[*frame];
+    us_u32x4 draw =
+        us_philox(seed, US_RNG_PATCH, (uint32_t)epoch, (uint32_t)item, (uint32_t)((uint64_t)item >> 32));
+    *y = draw_start(f->height, patch, draw.v[0], draw.v[1]);
+    *x = draw_start(f->width, patch, draw.v[2], draw.v[3]);
+    return USPLIT_OK;
+}
+
 usplit_status us_dataset_train_patch(const usplit_dataset *dataset, uint64_t seed, int64_t epoch,
                                      int64_t item, int64_t patch, int n_levels, float *input, float *target)
 {
-    US_TRY(check_item(dataset, USPLIT_SET_TRAIN, item, patch));
-    int64_t n = us_dataset_n_items(dataset, USPLIT_SET_TRAIN, patch);
-    int64_t frame = 0, cell = 0;
-    find_item(dataset, USPLIT_SET_TRAIN, patch, us_data_permute(n, seed, epoch, item), &frame, &cell);
-    const us_frame *f = &dataset->frames[frame];
-    us_u32x4 draw =
-        us_philox(seed, US_RNG_PATCH, (uint32_t)epoch, (uint32_t)item, (uint32_t)((uint64_t)item >> 32));
-    return us_dataset_patch(dataset, frame, draw_start(f->height, patch, draw.v[0], draw.v[1]),
-                            draw_start(f->width, patch, draw.v[2], draw.v[3]), patch, n_levels, input,
-                            target);
+    int64_t frame = 0, y = 0, x = 0;
+    US_TRY(us_dataset_train_place(dataset, seed, epoch, item, patch, &frame, &y, &x));
+    return us_dataset_patch(dataset, frame, y, x, patch, n_levels, input, target);
+}
+
+int us_dataset_in_set(const usplit_dataset *dataset, int32_t set, int64_t frame)
+{
+    for (int64_t i = 0; i < dataset->set_count[set]; i++) {
+        if (dataset->set[set][i] == frame) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 usplit_status us_dataset_grid_patch(const usplit_dataset *dataset, int32_t set, int64_t item, int64_t patch,

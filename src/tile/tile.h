@@ -82,6 +82,8 @@ void us_tile_rows_rewind(us_tile_rows *rows);
 // Reads and halves what is missing, and drops what is not needed any more, so that patches that start at
 // rows y_first to y_last can be cut. y_first never decreases; patches of successive calls overlap or adjoin.
 usplit_status us_tile_rows_advance(us_tile_rows *rows, int64_t y_first, int64_t y_last);
+// The rows of a level that are held now, one channel (backend.h).
+us_rows us_tile_rows_held(const us_tile_rows *rows, int level);
 // One level of the patch that starts at (y0, x0), normalised, into dst [patch][patch].
 void us_tile_rows_cut(const us_tile_rows *rows, int64_t y0, int64_t x0, int level, float *dst);
 

@@ -183,8 +183,8 @@ usplit_status us_tile_rows_advance(us_tile_rows *rows, int64_t y_first, int64_t 
     for (int k = rows->coarsest; k >= 0; k--) {     // how far each level has to go
         const us_tile_level *level = &rows->levels[k], *coarse = level + 1;
         int64_t unused, start, n;
-        crop_rows(level, us_patch_context_start(y_first, rows->patch, k), rows->patch, &keep[k], &unused);
-        crop_rows(level, us_patch_context_start(y_last, rows->patch, k), rows->patch, &unused, &end[k]);
+        crop_rows(level, us_place_context(y_first, rows->patch, k), rows->patch, &keep[k], &unused);
+        crop_rows(level, us_place_context(y_last, rows->patch, k), rows->patch, &unused, &end[k]);
         if (k < rows->coarsest && coarse->end < coarse->height) {   // rows still to be made from this level
             int64_t todo = end[k + 1] - coarse->end;
             us_patch_halve_need(level->height, coarse->end, todo > 0 ? todo : 1, &start, &n);
@@ -204,12 +204,18 @@ usplit_status us_tile_rows_advance(us_tile_rows *rows, int64_t y_first, int64_t 
     return USPLIT_OK;
 }
 
+us_rows us_tile_rows_held(const us_tile_rows *rows, int k)
+{
+    const us_tile_level *l = &rows->levels[k];
+    return (us_rows){l->data, 0, l->height, l->width, l->first, l->end - l->first};
+}
+
 void us_tile_rows_cut(const us_tile_rows *rows, int64_t y0, int64_t x0, int k, float *dst)
 {
     const us_tile_level *level = &rows->levels[k];
-    int64_t low, high, y = us_patch_context_start(y0, rows->patch, k);
+    int64_t low, high, y = us_place_context(y0, rows->patch, k);
     crop_rows(level, y, rows->patch, &low, &high);
     us_plane inside = {level->data + (low - level->first) * level->width, high - low, level->width};
-    us_patch_cut(inside, y - low, us_patch_context_start(x0, rows->patch, k), rows->patch, rows->padding,
+    us_patch_cut(inside, y - low, us_place_context(x0, rows->patch, k), rows->patch, rows->padding,
                  rows->padding_value, rows->mean, rows->inverse_deviation, dst);
 }

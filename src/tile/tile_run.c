@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernels/place.h"
+
 #define GROUP_SECONDS 0.3       // a few tiles of each worker, so that waiting for the last one costs little
 
 typedef struct run {
@@ -72,7 +74,7 @@ static void add_sample(const run *r, int64_t y, int64_t x, const float *head, in
     int64_t g = grid->inner, k = t->channels;
     int64_t h = g < r->band_height - y ? g : r->band_height - y;
     int64_t w = g < grid->width - x ? g : grid->width - x;
-    int last = sample == t->samples - 1;
+    const int first = sample == 0, last = sample == t->samples - 1;
     const float share = 1.0f / (float)t->samples;
     for (int64_t c = 0; c < k; c++) {
         const float gain = (float)t->normalisation.target_deviation[c];
@@ -81,8 +83,7 @@ static void add_sample(const run *r, int64_t y, int64_t x, const float *head, in
             const float *src = head + i * g * 2 * k + c;
             float *dst = r->band + (c * r->band_height + y + i) * grid->width + x;
             for (int64_t j = 0; j < w; j++) {
-                float sum = sample ? dst[j] + src[j * 2 * k] : src[j * 2 * k];
-                dst[j] = last ? gain * (share * sum) + offset : sum;
+                dst[j] = us_place_add(dst[j], src[j * 2 * k], first, last, share, gain, offset);
             }
         }
     }
@@ -110,7 +111,7 @@ static usplit_status predict_tiles(const run *r, int64_t tile, int n, int sample
             runs[i].step = s;
         }
         US_TRY(t->backend->predict(t->exec, worker, n, runs, heads));
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n && !t->backend->band_begin; i++) {
             add_sample(r, (tile + i) / grid->columns * grid->inner, (tile + i) % grid->columns * grid->inner, heads[i], s);
         }
     }
@@ -228,6 +229,34 @@ static usplit_status write_rest(run *r)
     return USPLIT_OK;
 }
 
+static us_rows held_rows(void *user, int64_t frame, int level)
+{
+    (void)frame;
+    return us_tile_rows_held(user, level);
+}
+
+// The band's tiles on a device: rows up, tiles predicted and put together there, grey levels down.
+static usplit_status predict_band_there(run *r, int64_t tiles)
+{
+    const usplit_tiler *t = r->tiler;
+    const us_tile_rows *rows = &r->rows;
+    const usplit_model_normalisation *n = &t->normalisation;
+    us_images images = {.frames = 1, .levels = rows->coarsest + 1, .channels = 1, .size = rows->patch,
+                        .rows = held_rows, .user = &r->rows, .reflect = rows->padding == USPLIT_PADDING_REFLECT,
+                        .padding_value = rows->padding_value, .mean = rows->mean,
+                        .inverse_deviation = rows->inverse_deviation};
+    us_band band = {.y = r->band_y, .rows = r->band_height, .width = r->layout.grid.width,
+                    .pad = r->layout.grid.pad, .samples = t->samples};
+    for (int c = 0; c < t->channels; c++) {
+        band.gain[c] = (float)n->target_deviation[c];
+        band.offset[c] = (float)n->target_mean[c];
+    }
+    US_TRY(t->backend->band_begin(t->exec, &images, &band));
+    usplit_status status = predict_band(r, tiles);
+    usplit_status fetched = t->backend->band_end(t->exec, status == USPLIT_OK ? r->band : NULL);
+    return status == USPLIT_OK ? fetched : status;
+}
+
 static usplit_status run_frame(run *r)
 {
     usplit_tiler *t = r->tiler;
@@ -242,7 +271,8 @@ static usplit_status run_frame(run *r)
         if (grid->covered_width < grid->width) {
             memset(r->band, 0, (size_t)(t->channels * r->band_height * grid->width) * sizeof *r->band);
         }
-        US_TRY(predict_band(r, (end - i) * grid->columns));
+        int64_t tiles = (end - i) * grid->columns;
+        US_TRY(t->backend->band_begin ? predict_band_there(r, tiles) : predict_band(r, tiles));
         US_TRY(r->io->write(r->io->user, r->frame, r->band_y, r->band_height, r->band));
         if (end == grid->rows) {
             US_TRY(write_rest(r));

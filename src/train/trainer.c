@@ -27,7 +27,7 @@ void us_trainer_free(usplit_trainer *t)
     b->release(t->check);
     us_plan_free(t->plan);
     us_plan_free(t->check_plan);
-    void *blocks[] = {t->iterate.grads, t->staging, t->check_input, t->check_target, t->check_head, t->state.m, t->state.u,
+    void *blocks[] = {t->iterate.grads, t->places, t->staging, t->check_input, t->check_target, t->check_head, t->state.m, t->state.u,
                       t->best_file, t->last_file};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         us_free(t->a, blocks[i]);
@@ -76,6 +76,49 @@ static void take_statistics(usplit_model *model, const us_statistics *s)
     model->has_normalisation = 1;
 }
 
+// Only the training frames: validation cuts its patches here.
+static us_rows rows_of(void *user, int64_t frame, int level)
+{
+    const usplit_dataset *d = user;
+    us_plane plane = us_dataset_plane(d, frame, 0, level);
+    us_rows r = {plane.data, plane.height * plane.width, plane.height, plane.width, 0, plane.height};
+    if (!us_dataset_in_set(d, USPLIT_SET_TRAIN, frame)) {
+        r.data = NULL;
+    }
+    return r;
+}
+
+// Where the backend has a device with room, the training frames go there once.
+static usplit_status attach(usplit_trainer *t)
+{
+    const us_backend *b = t->context->backend;
+    const us_statistics *s = us_dataset_statistics(t->dataset);
+    const us_net_config *c = &t->model->graph->config;
+    float mean[USPLIT_MAX_CHANNELS], inverse[USPLIT_MAX_CHANNELS];
+    usplit_dataset_facts f = {.struct_size = sizeof f};
+    US_TRY(usplit_dataset_info(t->dataset, &f));
+    if (!b->attach) {
+        return USPLIT_OK;
+    }
+    for (int i = 0; i < c->channels; i++) {
+        mean[i] = (float)s->target_mean[i];
+        inverse[i] = (float)(1.0 / s->target_deviation[i]);
+    }
+    us_images images = {.frames = f.n_frames, .levels = 1 + c->lc_count, .channels = c->channels, .size = c->patch,
+                        .rows = rows_of, .user = t->dataset, .reflect = s->padding == USPLIT_PADDING_REFLECT,
+                        .padding_value = (float)s->padding_value, .mean = (float)s->input_mean,
+                        .inverse_deviation = (float)(1.0 / s->input_deviation), .target_mean = mean,
+                        .target_inverse_deviation = inverse};
+    t->places = us_alloc(t->a, (size_t)t->options.batch, sizeof *t->places);
+    if (!t->places) {
+        return USPLIT_ERR_MEMORY;
+    }
+    US_TRY(b->attach(t->exec, &images, &t->on_device));
+    us_context_log(t->context, USPLIT_LOG_INFO, "training frames %s",
+                   t->on_device ? "are on the device" : "stay in host memory: the device has no room for them");
+    return USPLIT_OK;
+}
+
 static usplit_status make_plans(usplit_trainer *t)
 {
     const us_backend *b = t->context->backend;
@@ -96,7 +139,8 @@ static usplit_status make_plans(usplit_trainer *t)
     }
     US_TRY(b->compile(&t->exec, t->context, t->plan, workers));
     t->iterate.exec = t->exec;
-    return b->compile(&t->check, t->context, t->check_plan, t->check_workers);
+    US_TRY(b->compile(&t->check, t->context, t->check_plan, t->check_workers));
+    return attach(t);
 }
 
 static usplit_status make_memory(usplit_trainer *t)
@@ -253,6 +297,14 @@ static usplit_status optimise(usplit_trainer *t, int samples)
         t->begun = 1;
     }
     us_run run = {.seed = (uint64_t)s->seed, .step = s->step, .samples = samples, .fill = fill, .user = t};
+    for (int i = 0; t->on_device && i < samples; i++) {
+        int64_t pass, item;
+        item_of(t, i, &pass, &item);
+        us_place *place = &t->places[i];
+        US_TRY(us_dataset_train_place(t->dataset, (uint64_t)s->seed, pass, item, t->model->graph->config.patch,
+                                      &place->frame, &place->y, &place->x));
+        run.places = t->places;
+    }
     us_update update = {.lr = s->learning_rate, .clip_norm = t->options.clip_norm};
     US_TRY(us_iterate_step(&t->iterate, &run, &update));
     s->step++;

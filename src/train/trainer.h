@@ -17,6 +17,8 @@ struct usplit_trainer {
     us_plan *plan, *check_plan;         // training; prediction, for validation and the self-test
     us_exec *exec, *check;
     us_iterate iterate;
+    int on_device;                      // 1: the frames are there too, patches are cut there
+    us_place *places;                   // [batch] of a step
     int begun;                          // 1: the backend has the arrays
     int stale, stale_arrays;            // 1: losses and counts, or the arrays, are behind what the backend did
     float *staging;                     // [batch][inputs]: patches on their way into the plan

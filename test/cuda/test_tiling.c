@@ -1,0 +1,61 @@
+// Tiled prediction on the emulated device against the CPU: bands cut, predicted and put together there give the
+// CPU's grey levels, for images of any size, several samples, both tilings, any number of threads.
+#include "property/tiler_case.h"
+
+#include "cuda/emulated.h"
+
+#include "emulate.h"
+
+static void test_equals_the_cpu(void **state)
+{
+    (void)state;
+    const struct {
+        int family, variant, outer, cover, samples, threads;
+        int64_t h, w;
+    } cases[] = {
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 45, 38},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 3, 3, 30, 61},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN, 0, USPLIT_COVER_ALL, 1, 1, 97, 16},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA, 0, USPLIT_COVER_WHOLE_TILES, 1, 2, 50, 43},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 1, USPLIT_COVER_ALL, 2, 2, 40, 33},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        begin_case((uint32_t)i + 1);
+        float *pixels = random_pixels(2 * cases[i].h * cases[i].w), *out[2];
+        for (int there = 0; there < 2; there++) {
+            usplit_context *c = make_context(cases[i].threads);
+            if (there) {
+                emulated_take(c, 0);
+            }
+            usplit_model *m = make_model(c, cases[i].family, cases[i].variant, 2, 16);
+            usplit_tiler_options o = make_options(cases[i].outer, -1, cases[i].cover);
+            usplit_tiler_result r;
+            o.samples = cases[i].samples;
+            o.seed = 9;
+            usplit_tiler *t = make_tiler(m, &o);
+            r = (usplit_tiler_result){.struct_size = sizeof r};
+            out[there] = run_planes(t, pixels, 2, cases[i].h, cases[i].w, &r);
+            usplit_tiler_free(t);
+            us_model_release(m);
+        }
+        float most = 0;
+        for (int64_t k = 0; k < 4 * cases[i].h * cases[i].w; k++) {
+            most = fmaxf(most, fabsf(out[0][k]));
+        }
+        for (int64_t k = 0; k < 4 * cases[i].h * cases[i].w; k++) {    // two frames, two channels; float32 both
+            assert_true(fabsf(out[0][k] - out[1][k]) <= 2e-5f * most);
+        }
+        free(out[0]);
+        free(out[1]);
+        free(pixels);
+    }
+    assert_int_equal(us_emulate_leaks(), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equals_the_cpu),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
