@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/iterate.h"
 #include "kernels/step.h"
 
 usplit_status us_cuda_check(const char *text, const char *what)
@@ -34,23 +35,23 @@ us_cu_optimiser us_exec_optimiser(const us_exec *e)
 {
     us_cu_optimiser o = {.table = e->d_params, .n_params = e->tables.n_params, .half = e->half,
                          .n_floats = e->tables.n_floats, .params = e->params, .m = e->m, .u = e->u,
-                         .grads = e->grads, .weight_grads = e->weight_grads, .weights = e->half ? e->weights : NULL,
+                         .grads = e->grads, .weight_grads = e->weight_grads, .total = e->total, .weights = e->half ? e->weights : NULL,
                          .partials = e->norm_partials, .counter = e->counter};
     return o;
 }
 
-typedef struct part {
+typedef struct piece {
     void **at;
     int64_t bytes;
     const void *from;           // copied there once; NULL: zeroed
-} part;
+} piece;
 
 static usplit_status allocate(us_exec *e)
 {
     const us_cu_tables *t = &e->tables;
     int64_t floats = t->n_floats * 4, train = e->train;
     us_cu_optimiser shape = {.n_params = t->n_params, .n_floats = t->n_floats, .half = e->half};
-    part parts[24 + USPLIT_MAX_LEVELS] = {
+    piece parts[24 + USPLIT_MAX_LEVELS] = {
         {(void **)&e->params, floats, NULL},
         {(void **)&e->m, train * floats, NULL},
         {(void **)&e->u, train * floats, NULL},
@@ -71,7 +72,7 @@ static usplit_status allocate(us_exec *e)
     const us_graph *g = e->plan->graph;
     for (int i = 0; !e->half && i < g->config.levels; i++) {    // noise from outside: for comparing, in float32 only
         const us_node *z = &g->nodes[g->latent[i]];
-        parts[n++] = (part){(void **)&e->given[i], (int64_t)z->c * z->h * z->w * e->batch * 4, NULL};
+        parts[n++] = (piece){(void **)&e->given[i], (int64_t)z->c * z->h * z->w * e->batch * 4, NULL};
     }
     for (int i = 0; i < n; i++) {
         e->block_bytes += (parts[i].bytes + 255) / 256 * 256;
@@ -132,6 +133,7 @@ static void release(us_exec *e)
     }
     us_exec_drop_images(e);
     us_device_free(e->band_data);
+    us_device_free(e->total);
     us_device_free(e->block);
     for (int i = 0; e->values && i < e->plan->graph->n_nodes; i++) {
         us_free(e->a, e->values[i]);
@@ -201,6 +203,18 @@ static usplit_status compile(us_exec **out, usplit_context *context, const us_pl
     }
     *out = e;
     return USPLIT_OK;
+}
+
+// Activations, inputs and staging; what convolutions need besides is known when they are compiled.
+static int64_t plan_bytes(const usplit_context *context, const us_plan *plan, int workers)
+{
+    const us_cuda *cuda = context->device;
+    int64_t element = cuda->half ? 2 : 4, batch = plan->options.batch, inputs = 0;
+    for (int i = 0; i < plan->n_tensors; i++) {
+        inputs += plan->tensors[i].external ? plan->tensors[i].floats * batch : 0;
+    }
+    int64_t pipes = plan->options.mode == US_PLAN_TRAIN ? 1 : workers;
+    return pipes * (plan->sample_floats * batch * element + inputs * 4 * (1 + US_CUDA_SLOTS) + 8 * batch * plan->n_sums);
 }
 
 static int64_t device_bytes(const us_exec *e)
@@ -323,7 +337,7 @@ static usplit_status train(us_exec *e, const us_run *run, us_losses *losses, flo
     US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
     US_CUDA_TRY(us_copy_up(p->stream, e->state, &e->host_state, sizeof e->host_state));
     US_CUDA_TRY(us_stream_wait(p->stream));
-    US_TRY(us_pipe_start(p, e->active, run, NULL));
+    US_TRY(us_pipe_start(p, e->active, run, NULL, NULL));
     US_CUDA_TRY(us_copy_down(p->stream, &e->host_state, e->state, sizeof e->host_state));
     US_CUDA_TRY(us_copy_down(p->stream, e->host_moments, e->moments, e->tables.n_moments * 8));
     US_CUDA_TRY(us_copy_down(p->stream, e->host_sums, p->sums, (int64_t)e->batch * e->plan->n_sums * 8));
@@ -337,7 +351,7 @@ static usplit_status predict(us_exec *e, int worker, int n, const us_run *runs, 
 {
     US_ASSERT(!e->train && worker < e->n_pipes && n >= 1 && n <= e->batch);
     us_pipe *p = &e->pipes[worker];
-    US_TRY(us_pipe_start(p, n, runs, NULL));
+    US_TRY(us_pipe_start(p, n, runs, NULL, NULL));
     US_TRY(us_pipe_wait(p));            // meanwhile the other pipe computes
     if (e->in_band) {
         return USPLIT_OK;
@@ -402,6 +416,7 @@ static usplit_status adamax(us_exec *e, float *params, const float *grads, float
     us_cu_run run = {.active = e->batch, .lr = (float)lr};
     us_cu_state state = {.loss_scale = 1, .updates = t, .ok = 1, .applied = (float)scale};
     us_cu_optimiser o = us_exec_optimiser(e);
+    o.total = NULL;
     US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
     US_TRY(upload(e, params, e->params));
     US_TRY(upload(e, m, e->m));
@@ -437,11 +452,39 @@ static usplit_status begin(us_exec *e, const us_trained *arrays, const us_tally 
     return USPLIT_OK;
 }
 
+// Room to add up a batch's parts. The optimiser's recording holds where its gradients lie: it is made anew.
+static usplit_status need_total(us_exec *e)
+{
+    if (e->total) {
+        return USPLIT_OK;
+    }
+    const char *text = us_device_alloc((void **)&e->total, e->tables.n_floats * 4);
+    if (text) {
+        e->total = NULL;
+        US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB on %s to add up gradients were refused (%s)",
+                (double)e->tables.n_floats * 4 / 1048576, e->cuda->facts.name, text);
+    }
+    return us_pipe_record_optimiser(&e->pipes[0]);
+}
+
 static usplit_status step(us_exec *e, const us_run *run, const us_update *update)
 {
-    e->active = run->samples > 0 && run->samples < e->batch ? run->samples : e->batch;
-    US_TRY(check_batch(e->plan, e->active));
-    return us_pipe_start(&e->pipes[0], e->active, run, update);
+    int n = run->samples > 0 ? run->samples : e->batch, parts = (n + e->batch - 1) / e->batch;
+    US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
+    if (parts > 1) {
+        US_TRY(need_total(e));
+    }
+    for (int i = 0, first = 0; i < parts; i++) {
+        us_run some = *run;
+        us_part part = {.first = i == 0, .last = i == parts - 1};
+        e->active = us_iterate_part(n, parts, i);
+        some.first = first;
+        part.share = (float)e->active / (float)n;
+        US_TRY(check_batch(e->plan, e->active));
+        US_TRY(us_pipe_start(&e->pipes[0], e->active, &some, update, &part));
+        first += e->active;
+    }
+    return USPLIT_OK;
 }
 
 static usplit_status sync(us_exec *e, us_tally *tally, int arrays)
@@ -477,6 +520,7 @@ const us_backend us_backend_cuda = {
     .workers = 2,
     .describe = describe,
     .compile = compile,
+    .plan_bytes = plan_bytes,
     .release = release,
     .prepare = prepare,
     .train = train,

@@ -55,6 +55,12 @@ typedef struct us_pipe {
     us_recording *optimise;     // training: norm, Adamax, running statistics
 } us_pipe;
 
+// A batch that does not fit the memory is run in parts.
+typedef struct us_part {
+    float share;
+    int first, last;
+} us_part;
+
 struct us_exec {
     usplit_context *context;
     const us_allocator *a;
@@ -71,6 +77,7 @@ struct us_exec {
     int64_t block_bytes, pipe_bytes, pinned_bytes;
     float *params, *m, *u, *grads, *vec;
     void *weights, *weight_grads;
+    float *total;               // gradients of a batch run in parts, made when the first such batch comes
     double *moments, *norm_partials;
     us_cu_op *ops;
     us_cu_finish *finishes;
@@ -113,9 +120,12 @@ us_cu_optimiser us_exec_optimiser(const us_exec *e);
 // pipe.c
 usplit_status us_pipe_make(us_pipe *pipe, us_exec *exec);
 void us_pipe_free(us_pipe *pipe);
-// Starts a run of n samples (training: runs[0] stands for all): fills the inputs, copies, launches.
-usplit_status us_pipe_start(us_pipe *pipe, int n, const us_run *runs, const us_update *update);
+// Starts a run of n samples (training: runs[0] stands for all): fills the inputs, copies, launches. part: of a
+// training step, which ends with the optimiser after the last part; NULL: forward and backward only.
+usplit_status us_pipe_start(us_pipe *pipe, int n, const us_run *runs, const us_update *update, const us_part *part);
 usplit_status us_pipe_wait(us_pipe *pipe);
+// Records the optimiser anew: gradients of parts or of whole batches.
+usplit_status us_pipe_record_optimiser(us_pipe *pipe);
 // Records the run anew with inputs from exec->gather.
 usplit_status us_pipe_record_gather(us_pipe *pipe);
 

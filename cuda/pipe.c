@@ -60,13 +60,13 @@ static usplit_status compile_convs(us_pipe *p)
 
 // ---- Memory -------------------------------------------------------------------------------------------
 
-typedef struct part {
+typedef struct piece {
     void **at;
     int64_t bytes;
-} part;
+} piece;
 
 // Places the parts one after the other in one piece of memory, each on 256 bytes.
-static int64_t lay(const part *parts, int n, char *block)
+static int64_t lay(const piece *parts, int n, char *block)
 {
     int64_t at = 0;
     for (int i = 0; i < n; i++) {
@@ -96,7 +96,7 @@ static usplit_status allocate_device(us_pipe *p)
 {
     us_exec *e = p->exec;
     const us_plan *plan = e->plan;
-    const part parts[] = {
+    const piece parts[] = {
         {&p->arena, plan->sample_floats * e->batch * e->element},
         {&p->workspace, p->workspace_bytes},
         {(void **)&p->inputs, e->input_floats * 4},
@@ -124,16 +124,16 @@ static usplit_status allocate_device(us_pipe *p)
 static usplit_status allocate_pinned(us_pipe *p)
 {
     us_exec *e = p->exec;
-    part parts[4 * US_CUDA_SLOTS + 1];
+    piece parts[4 * US_CUDA_SLOTS + 1];
     int n = 0;
     for (int i = 0; i < US_CUDA_SLOTS; i++) {
         us_slot *s = &p->slots[i];
-        parts[n++] = (part){(void **)&s->run, sizeof *s->run};
-        parts[n++] = (part){(void **)&s->samples, e->batch * (int64_t)sizeof *s->samples};
-        parts[n++] = (part){(void **)&s->places, 2 * e->batch * (int64_t)sizeof *s->places};
-        parts[n++] = (part){(void **)&s->inputs, e->input_floats * 4};
+        parts[n++] = (piece){(void **)&s->run, sizeof *s->run};
+        parts[n++] = (piece){(void **)&s->samples, e->batch * (int64_t)sizeof *s->samples};
+        parts[n++] = (piece){(void **)&s->places, 2 * e->batch * (int64_t)sizeof *s->places};
+        parts[n++] = (piece){(void **)&s->inputs, e->input_floats * 4};
     }
-    parts[n++] = (part){(void **)&p->head_host, e->train ? 0 : head_floats(e) * 4};
+    parts[n++] = (piece){(void **)&p->head_host, e->train ? 0 : head_floats(e) * 4};
     int64_t bytes = lay(parts, n, NULL);
     const char *text = us_pinned_alloc((void **)&p->pinned, bytes);
     if (text) {
@@ -303,6 +303,13 @@ static usplit_status record(us_pipe *p, usplit_status (*what)(us_pipe *), us_rec
     return USPLIT_OK;
 }
 
+usplit_status us_pipe_record_optimiser(us_pipe *p)
+{
+    us_record_free(p->optimise);
+    p->optimise = NULL;
+    return record(p, walk_optimiser, &p->optimise);
+}
+
 usplit_status us_pipe_record_gather(us_pipe *p)
 {
     us_record_free(p->gathered);
@@ -347,7 +354,7 @@ static usplit_status fill_one(void *user, int sample, int worker)
         target = tensor == e->plan->target ? at : target;
     }
     const us_run *run = e->train ? f->runs : &f->runs[sample];
-    return run->fill(run->user, e->train ? sample : 0, levels, target);
+    return run->fill(run->user, e->train ? run->first + sample : 0, levels, target);
 }
 
 static int64_t floor_div(int64_t a, int64_t b)
@@ -364,7 +371,7 @@ static void fill_samples(const us_exec *e, us_slot *slot, int n, const us_run *r
         us_cu_sample *d = &slot->samples[s];
         *d = (us_cu_sample){0};
         if (e->train) {
-            d->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)s);
+            d->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)(run->first + s));
             continue;
         }
         d->stream = us_key(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);
@@ -398,7 +405,7 @@ static usplit_status give_noise(us_pipe *p, const us_run *run, us_slot *slot)
 static void place_one(const us_exec *e, const us_run *runs, int i, us_cu_place *places)
 {
     if (e->train) {
-        const us_place *q = runs->places + i;
+        const us_place *q = runs->places + runs->first + i;
         places[i] = (us_cu_place){.frame = (int32_t)q->frame, .y = q->y, .x = q->x};
         return;
     }
@@ -430,7 +437,7 @@ static usplit_status write_inputs(us_pipe *p, us_slot *slot, int n, const us_run
     return USPLIT_OK;
 }
 
-usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_update *update)
+usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_update *update, const us_part *part)
 {
     us_exec *e = p->exec;
     us_slot *slot = &p->slots[p->slot];
@@ -438,7 +445,8 @@ usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_upda
     US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
     US_CUDA_TRY(us_event_wait(slot->copied));
     US_TRY(write_inputs(p, slot, n, runs, gathered));
-    *slot->run = (us_cu_run){.active = n, .mean_latents = runs->mean_latents,
+    *slot->run = (us_cu_run){.first = runs->first, .share = part ? part->share : 1,
+                             .part_first = part ? part->first : 1, .part_last = part ? part->last : 1, .active = n, .mean_latents = runs->mean_latents,
                              .batch_scale = (float)e->batch / (float)n, .seed = runs->seed, .step = runs->step,
                              .lr = update ? (float)update->lr : 0, .clip_norm = update ? (float)update->clip_norm : 0};
     fill_samples(e, slot, n, runs);
@@ -451,7 +459,11 @@ usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_upda
     if (gathered && !e->train) {        // not recorded: bands differ in height
         US_CUDA_TRY(us_cu_stitch(p->stream, &p->env, &e->stitch, p->places + e->batch));
     }
-    if (update) {
+    if (part && e->total) {
+        us_cu_optimiser o = us_exec_optimiser(e);
+        US_CUDA_TRY(us_cu_accumulate(p->stream, &o, p->run, e->state));
+    }
+    if (part && part->last) {
         US_CUDA_TRY(us_record_run(p->optimise, p->stream));
     }
     return USPLIT_OK;

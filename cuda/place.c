@@ -77,6 +77,7 @@ void us_exec_drop_images(us_exec *e)
     us_device_free(e->images);
     us_device_free(e->planes);
     us_free(e->a, e->host_planes);
+    e->gather.planes = NULL;            // recordings that read them are made anew
     e->images = NULL;
     e->planes = NULL;
     e->host_planes = NULL;
@@ -153,7 +154,6 @@ usplit_status us_exec_band_begin(us_exec *e, const us_images *images, const us_b
     const char *refused;
     const us_graph *g = e->plan->graph;
     int64_t planes = images->frames * images->levels, floats = image_floats(images);
-    int anew = e->image_floats < floats || e->n_planes < planes || e->band_floats == 0;
     US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
     US_TRY(make_room(e, floats, planes, &refused));
     if (refused) {
@@ -163,10 +163,14 @@ usplit_status us_exec_band_begin(us_exec *e, const us_images *images, const us_b
     US_TRY(band_room(e, g->config.channels * band->rows * band->width));
     US_TRY(take(e, images));
     e->band = *band;
-    if (anew) {                         // the recordings hold where the table lies
+    if (!e->gather.planes) {            // the recordings hold where the table lies
         e->gather = gather_plan(e, images);
         for (int i = 0; i < e->n_pipes; i++) {
-            US_TRY(us_pipe_record_gather(&e->pipes[i]));
+            usplit_status status = us_pipe_record_gather(&e->pipes[i]);
+            if (status != USPLIT_OK) {
+                e->gather.planes = NULL;
+                return status;
+            }
         }
     }
     int head = e->plan->node_tensor[g->head];

@@ -78,6 +78,9 @@ typedef struct us_cu_run {
     int32_t given;              // bit per level: its noise is given
     uint64_t seed;              // of dropout masks
     int64_t step;
+    int32_t first;              // number of the first sample in its batch: a batch may be run in parts
+    float share;                // of the batch that this part is
+    int32_t part_first, part_last;
 } us_cu_run;
 
 // What the device keeps from step to step.
@@ -89,6 +92,7 @@ typedef struct us_cu_state {
     // of the last step
     double loss, reconstruction, kl, channel[US_CU_LEVELS], level[US_CU_LEVELS];
     double norm;                // of the gradient, unscaled; NaN where the loss was not finite
+    double mixed[3 + 2 * US_CU_LEVELS];         // losses of the parts so far, in the order above
     int32_t ok;                 // the optimiser changed the parameters
     float applied;              // what it multiplies raw gradients with: clipping over the scale they have
 } us_cu_state;

@@ -65,7 +65,8 @@ US_KERNEL(steps_masks)(us_cu_env env, const us_cu_mask *masks, int n_masks, floa
         return;
     }
     const us_cu_mask mask = masks[layer];
-    uint64_t key = us_key(env.run->seed, US_RNG_DROPOUT, (uint64_t)env.run->step, (uint32_t)sample);
+    uint64_t key = us_key(env.run->seed, US_RNG_DROPOUT, (uint64_t)env.run->step,
+                          (uint32_t)(env.run->first + sample));
     float *dst = env.vec + mask.at + (int64_t)sample * mask.stride;
     for (int c = us_thread(); c < mask.c; c += us_threads()) {
         dst[c] = us_draw_mask(key, (uint32_t)layer, (uint32_t)c, p);
@@ -215,11 +216,58 @@ US_DEVICE const us_cu_param *find_group(const us_cu_optimiser *o, int64_t at, in
 template <typename T>
 US_DEVICE void load_gradient(const us_cu_optimiser *o, const us_cu_param *p, int64_t at, int n, float g[GROUP])
 {
-    if (p->weight_gradient) {
+    if (o->total) {
+        load_group(o->total + at, n, g);
+    } else if (p->weight_gradient) {
         load_group((const T *)o->weight_grads + at, n, g);
     } else {
         load_group(o->grads + at, n, g);
     }
+}
+
+// One loss of the whole batch out of its parts'.
+US_DEVICE void mix(us_cu_state *s, const us_cu_run *run, int i, double *value)
+{
+    s->mixed[i] = (run->part_first ? 0 : s->mixed[i]) + run->share * *value;
+    *value = run->part_last ? s->mixed[i] : *value;
+}
+
+template <typename T> US_KERNEL(steps_accumulate)(us_cu_optimiser o, const us_cu_run *run, us_cu_state *state)
+{
+    us_cu_optimiser parts = o;
+    parts.total = NULL;
+    for (int64_t at = first_group(); at < o.n_floats; at += group_stride()) {
+        int n;
+        float g[GROUP], total[GROUP];
+        const us_cu_param *p = find_group(&o, at, &n);
+        if (!p) {
+            continue;
+        }
+        load_gradient<T>(&parts, p, at, n, g);
+        load_group(o.total + at, n, total);
+        for (int i = 0; i < n; i++) {
+            total[i] = (run->part_first ? 0 : total[i]) + run->share * g[i];
+        }
+        store_group(o.total + at, n, total);
+    }
+    if (us_block() == 0 && us_thread() == 0) {
+        mix(state, run, 0, &state->loss);
+        mix(state, run, 1, &state->reconstruction);
+        mix(state, run, 2, &state->kl);
+        for (int i = 0; i < US_CU_LEVELS; i++) {
+            mix(state, run, 3 + i, &state->channel[i]);
+            mix(state, run, 3 + US_CU_LEVELS + i, &state->level[i]);
+        }
+    }
+}
+
+const char *us_cu_accumulate(us_stream *s, const us_cu_optimiser *o, const us_cu_run *run, us_cu_state *state)
+{
+    int blocks = blocks_for(o->n_floats);
+    if (o->half) {
+        return US_LAUNCH(steps_accumulate<us_half>, blocks, THREADS, 0, s, *o, run, state);
+    }
+    return US_LAUNCH(steps_accumulate<float>, blocks, THREADS, 0, s, *o, run, state);
 }
 
 // Sum over the block's threads, the same tree every time; all threads get it. Shared: a double per thread.

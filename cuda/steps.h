@@ -51,6 +51,7 @@ typedef struct us_cu_optimiser {
     float *params, *m, *u;
     float *grads;               // float
     void *weight_grads;         // element type
+    float *total;               // gradients summed over the parts of a batch (us_cu_accumulate); NULL: one part
     void *weights;              // copy of params in the element type that convolutions read; NULL in float32
     double *partials;           // room for us_cu_norm_partials()
     unsigned *counter;          // zero between runs
@@ -70,6 +71,8 @@ const char *us_cu_loss_run(struct us_stream *s, const us_cu_env *env, const us_c
 // Gradient of the top prior: src [batch][h * w][c] of the element type, offset `at`, -> grads (c, y, x).
 const char *us_cu_sum_prior(struct us_stream *s, const us_cu_env *env, int64_t at, int64_t stride, int c, int64_t hw,
                             int64_t grad);
+// A batch in parts: adds this part's share of the gradients to o->total and of the losses to *state.
+const char *us_cu_accumulate(struct us_stream *s, const us_cu_optimiser *o, const us_cu_run *run, us_cu_state *state);
 // Norm of the trained gradients over the loss scale; decides whether the step counts; moves the loss scale
 // (half only: doubled after 2000 good steps, halved after a bad one); counts into *state.
 const char *us_cu_norm(struct us_stream *s, const us_cu_optimiser *o, const us_cu_run *run, us_cu_state *state);

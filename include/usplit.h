@@ -20,7 +20,7 @@
  *         puts(usplit_error_message());
  *     usplit_tiler_free(tiler); usplit_model_free(model); usplit_context_free(ctx);
  *
- * How to read it: status - context - image - dataset - model - trainer - tiler, then the rules on
+ * How to read it: status - context - devices - image - dataset - model - trainer - tiler, then the rules on
  * memory and threads. Conventions that hold everywhere:
  *
  *   - Functions that can fail return usplit_status, 0 on success. Results go to out parameters; on
@@ -166,6 +166,25 @@ USPLIT_API usplit_status usplit_context_create(usplit_context **out, const uspli
 USPLIT_API void usplit_context_free(usplit_context *context);
 /* facts->struct_size must be set. */
 USPLIT_API usplit_status usplit_context_info(const usplit_context *context, usplit_context_facts *facts);
+
+/* ---- Devices: what a context can be made on, asked before there is one ---------------------------- */
+
+typedef struct usplit_device_facts {
+    size_t struct_size;
+    int32_t usable;             /* 1: a context can be made on it; 0: `reason` says why not */
+    int32_t reserved0;
+    int64_t total_bytes, free_bytes;    /* of its memory (CPU: of the machine); 0: not known */
+    char name[64];              /* for usplit_context_options: "cpu", "cuda:0" */
+    char text[192];             /* one line for people */
+    char reason[512];           /* of a device that is not usable, in the loader's or driver's own words; else "" */
+} usplit_device_facts;
+
+/* Number 0 is the CPU, the CUDA devices follow. Where there is none, the CUDA backend or its driver is missing,
+ * there is one entry "cuda" that is not usable. Asking for anything but number 0 loads the CUDA backend and wakes its
+ * driver. */
+USPLIT_API usplit_status usplit_device_count(int32_t *count);
+/* facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_device_info(int32_t index, usplit_device_facts *facts);
 
 /* ---- Image: a view of the caller's pixels -------------------------------------------------------
  * Never owned, never freed, not kept after the call. Any order of axes is told by the strides. */
@@ -446,7 +465,9 @@ typedef struct usplit_trainer_options {
     int32_t early_stop_patience;/* epochs (100) */
     uint64_t seed;              /* of order, positions, dropout and noise (0) */
     int64_t max_validation_patches; /* 0: all */
-    int64_t memory_budget;      /* bytes of planned memory; 0: no limit */
+    int64_t memory_budget;      /* bytes of planned memory; 0: no limit. A batch that does not fit is run in equal
+                                   parts, whose gradients are added up: the same step, but that batch normalisation
+                                   sees a part at a time (facts.part_batch says how large) */
     const char *best_file;      /* checkpoint with the best val_psnr, NULL: none; copied */
     const char *last_file;      /* checkpoint after every epoch and at a stop, with what resuming
                                    needs, NULL: none; copied */
@@ -464,7 +485,7 @@ typedef struct usplit_trainer_facts {
     double learning_rate;
     double val_psnr, best_val_psnr;  /* dB; NaN: none yet */
     int32_t best_epoch;
-    int32_t reserved0;
+    int32_t part_batch;         /* patches run together: the batch, or a part of it under a memory budget */
     int64_t arena_bytes;        /* planned working memory */
     int64_t steps_per_epoch;
     double seconds;             /* spent training, all runs together */

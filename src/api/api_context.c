@@ -1,11 +1,7 @@
 // usplit_context: the device is chosen here, once, and what was chosen is a fact that can be read back.
 #include "base/context.h"
 
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-#include <sched.h>
-
+#include "api/machine.h"
 #include "backend/device.h"
 #include "base/structs.h"
 
@@ -14,16 +10,6 @@ static const usplit_context_options defaults = {.struct_size = sizeof(usplit_con
 usplit_status usplit_context_options_init(usplit_context_options *options, size_t struct_size)
 {
     return us_struct_init(options, struct_size, &defaults, sizeof defaults);
-}
-
-static int available_cores(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) {
-        return CPU_COUNT(&set);
-    }
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
 }
 
 usplit_status usplit_context_create(usplit_context **out, const usplit_context_options *options)
@@ -47,7 +33,7 @@ usplit_status usplit_context_create(usplit_context **out, const usplit_context_o
     c->log_user = o.log_user;
     usplit_context_facts *f = &c->facts;
     f->struct_size = sizeof *f;
-    f->threads = o.threads ? o.threads : available_cores();
+    f->threads = o.threads ? o.threads : us_api_cores();
     usplit_status status = us_device_choose(c, &o);
     if (status == USPLIT_OK) {
         status = us_pool_create(&c->pool, &c->allocator, f->threads, c->backend->thread_enter);

@@ -108,6 +108,7 @@ usplit_status usplit_trainer_info(const usplit_trainer *trainer, usplit_trainer_
         .best_val_psnr = s->best_val_psnr, .best_epoch = (int32_t)s->best_epoch,
         .arena_bytes = trainer->context->backend->bytes(trainer->exec) +
                        trainer->context->backend->bytes(trainer->check),
+        .part_batch = trainer->plan->options.batch,
         .steps_per_epoch = us_trainer_steps_per_epoch(trainer), .seconds = s->seconds};
     return us_struct_write(facts, &f, sizeof f, "facts");
 }

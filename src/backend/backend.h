@@ -45,6 +45,7 @@ typedef struct us_run {
     uint64_t seed;              // training: of dropout and noise (with step and sample); prediction: of noise
     int64_t step;               // training: step number. Prediction: number of the posterior sample
     int samples;                // training: how many of the plan's batch there are; 0: all
+    int first;                  // training: number of the first one, which keys its draws and is given to fill
     int mean_latents;           // 1: every latent at its mean (no noise)
     int64_t tile_y, tile_x;     // prediction: absolute position of the patch corner, pixels: keys the noise
     const float *const *noise;  // NULL, or per level the noise to use, [sample][h][w][z]
@@ -89,8 +90,11 @@ typedef struct us_backend {
     void (*describe)(char *text, size_t size);
     // Run once on every thread of the context's pool; may be NULL.
     void (*thread_enter)(void);
-    // params: the model's flat array, read at the next us_prepare. grads: NULL in prediction.
+    // plan stays the caller's and must outlive the executable. workers: that predict side by side.
     usplit_status (*compile)(us_exec **out, usplit_context *context, const us_plan *plan, int workers);
+    // Bytes an executable of the plan will hold for its activations, before it is compiled; NULL:
+    // us_plan_arena_bytes.
+    int64_t (*plan_bytes)(const usplit_context *context, const us_plan *plan, int workers);
     void (*release)(us_exec *exec);
     // Takes over the parameters: packs weights, running statistics. Call when they have changed.
     usplit_status (*prepare)(us_exec *exec, const float *params);

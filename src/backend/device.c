@@ -50,6 +50,7 @@ static void *open_beside(void)
 
 static const us_plugin *open_plugin(void)
 {
+    dlerror();                          // what the host's own calls may have left
     void *object = open_beside();
     if (!object) {
         const char *words = dlerror();
@@ -66,7 +67,7 @@ static const us_plugin *open_plugin(void)
     us_plugin_open_fn open;
     memcpy(&open, &symbol, sizeof open);
     const us_plugin *plugin = open ? open(&host) : NULL;
-    if (!plugin || plugin->version != USPLIT_VERSION_NUMBER) {
+    if (!plugin || plugin->version != USPLIT_VERSION_NUMBER || plugin->shape != US_PLUGIN_SHAPE) {
         us_message_set("no CUDA backend: " US_PLUGIN_FILE " is of another version of this library");
         dlclose(object);
         return NULL;

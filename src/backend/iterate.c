@@ -12,6 +12,46 @@ usplit_status us_iterate_begin(us_iterate *it, const us_trained *arrays, const u
     return it->backend->begin ? it->backend->begin(it->exec, arrays, tally) : USPLIT_OK;
 }
 
+static void mix(double *sum, double value, double share, int first)
+{
+    *sum = (first ? 0 : *sum) + share * value;
+}
+
+// Losses of the parts so far.
+static void mix_losses(us_losses *sum, const us_losses *part, double share, int first)
+{
+    mix(&sum->loss, part->loss, share, first);
+    mix(&sum->reconstruction, part->reconstruction, share, first);
+    mix(&sum->kl, part->kl, share, first);
+    for (int i = 0; i < USPLIT_MAX_CHANNELS; i++) {
+        mix(&sum->channel[i], part->channel[i], share, first);
+    }
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        mix(&sum->level[i], part->level[i], share, first);
+    }
+}
+
+// Forward and backward of the whole batch: losses into the tally, gradients into it->grads.
+static usplit_status run_parts(us_iterate *it, const us_run *run, int parts)
+{
+    us_run some = *run;
+    int n = run->samples;
+    for (int i = 0; i < parts; i++, some.first += some.samples) {
+        us_losses losses;
+        some.samples = us_iterate_part(n, parts, i);
+        US_TRY(it->backend->train(it->exec, &some, &losses, it->part));
+        float share = (float)some.samples / (float)n;
+        mix_losses(&it->tally.losses, &losses, (double)share, i == 0);
+        if (!isfinite(losses.loss)) {
+            return USPLIT_OK;
+        }
+        for (int64_t k = 0; k < it->n_floats; k++) {
+            it->grads[k] = (i == 0 ? 0 : it->grads[k]) + share * it->part[k];
+        }
+    }
+    return USPLIT_OK;
+}
+
 usplit_status us_iterate_step(us_iterate *it, const us_run *run, const us_update *update)
 {
     const us_backend *b = it->backend;
@@ -19,8 +59,13 @@ usplit_status us_iterate_step(us_iterate *it, const us_run *run, const us_update
     if (b->step) {
         return b->step(it->exec, run, update);
     }
+    int parts = (run->samples + it->batch - 1) / it->batch;
     US_TRY(b->prepare(it->exec, it->arrays.params));
-    US_TRY(b->train(it->exec, run, &t->losses, it->grads));
+    if (parts > 1) {
+        US_TRY(run_parts(it, run, parts));
+    } else {
+        US_TRY(b->train(it->exec, run, &t->losses, it->grads));
+    }
     t->gradient_norm = NAN;
     if (isfinite(t->losses.loss)) {
         US_TRY(b->gradient_norm(it->exec, it->grads, &t->gradient_norm));

@@ -9,16 +9,28 @@
 typedef struct us_iterate {
     const us_backend *backend;
     us_exec *exec;
+    int batch;                  // samples of the executable's plan; a larger step is run in parts
+    int64_t n_floats;
     float *grads;               // [n_floats], for backends without a step of their own; else NULL
+    float *part;                // [n_floats] where a step has parts and grads is there; else NULL
     us_trained arrays;
     us_tally tally;
 } us_iterate;
 
-// tally: where the counting starts; its sums begin at zero after us_iterate_clear.
+// Takes the arrays and the tally over: counts and sums go on from there.
 usplit_status us_iterate_begin(us_iterate *it, const us_trained *arrays, const us_tally *tally);
+// One step over run->samples samples. More than the plan's batch are run in parts of nearly equal size, whose
+// losses and gradients are added up by their shares: the numbers of the whole batch, but that each part has batch
+// statistics of its own, and running statistics move towards those of the last part.
 // A step whose loss or gradient is not finite changes nothing and is counted as skipped.
 usplit_status us_iterate_step(us_iterate *it, const us_run *run, const us_update *update);
 // it->tally, and with arrays != 0 also the arrays, are up to date afterwards.
 usplit_status us_iterate_sync(us_iterate *it, int arrays);
+
+// Samples of part i of n.
+static inline int us_iterate_part(int samples, int parts, int i)
+{
+    return samples / parts + (i < samples % parts);
+}
 
 #endif

@@ -34,6 +34,7 @@ typedef struct us_device_words {
 
 typedef struct us_plugin {
     int32_t version;            // USPLIT_VERSION_NUMBER
+    int32_t shape;              // US_PLUGIN_SHAPE: two builds of one version while it is being worked on
     const us_backend *backend;
     // How many devices there are; negative: none can be used and the message says why.
     int (*count)(void);
@@ -45,6 +46,10 @@ typedef struct us_plugin {
     // Fails like open, with the same words, where the device cannot be used.
     usplit_status (*tell)(int ordinal, us_device_words *words);
 } us_plugin;
+
+#define US_PLUGIN_SHAPE                                                                                                \
+    ((int32_t)(sizeof(us_backend) + 1000 * sizeof(us_run) + 100000 * sizeof(us_plugin) + 7 * sizeof(us_plan) +         \
+               sizeof(us_images) + sizeof(us_tally)))
 
 typedef const us_plugin *(*us_plugin_open_fn)(const us_plugin_host *host);
 

@@ -181,6 +181,14 @@ int args_parse(const arg_usage *usage, const arg_spec *specs, int argc, char **a
     return CLI_OK;
 }
 
+int args_only_out(const arg_list *rest, const char *out)
+{
+    if (rest->n > 0) {
+        return cli_error(CLI_USAGE, "takes options only, not '%s'", rest->items[0]);
+    }
+    return out != NULL ? CLI_OK : cli_error(CLI_USAGE, "where to? -o folder is missing");
+}
+
 int args_split(const char *text, char separator, arg_list *parts, char **storage)
 {
     *storage = cli_format("%s", text);

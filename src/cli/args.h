@@ -43,6 +43,9 @@ enum { ARGS_HELP = -1 };        // help was printed: the command is done
 // Reads the options; whatever is not one goes to rest. Returns 0, ARGS_HELP or an exit code.
 int args_parse(const arg_usage *usage, const arg_spec *specs, int argc, char **argv, arg_list *rest);
 
+// For commands that take options only, and need -o: 0 or CLI_USAGE.
+int args_only_out(const arg_list *rest, const char *out);
+
 // "a,b,c" into parts; *storage holds them and is the caller's to free.
 int args_split(const char *text, char separator, arg_list *parts, char **storage);
 

@@ -35,8 +35,8 @@ static const struct {
 static const arg_usage usage = {
     "demo", "-o folder [options]",
     "Makes synthetic images of two kinds of curves (the paper's critters, one kind per channel), trains\n"
-    "a small network to tell them apart, and measures it on images it has not seen. Leaves demo.png, split.tif (opens in ImageJ), model.h5 and\n"
-    "model.svg in the folder.",
+    "a small network to tell them apart, and measures it on images it has not seen. Leaves demo.png,\n"
+    "split.tif (opens in ImageJ), model.h5 and model.svg in the folder.",
     "usplit demo -o demo",
 };
 
@@ -71,11 +71,7 @@ static int parse(demo_args *a, int argc, char **argv)
     if (rc != 0) {
         return rc;
     }
-    if (rest.n > 0 || a->out == NULL) {
-        return cli_error(CLI_USAGE, "%s",
-                         rest.n > 0 ? "takes options only" : "where to? -o folder is missing");
-    }
-    return CLI_OK;
+    return args_only_out(&rest, a->out);
 }
 
 static int make_dataset(usplit_dataset **out, usplit_context *context, const demo_args *a)

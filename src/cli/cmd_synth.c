@@ -48,11 +48,7 @@ static int parse(synth_args *a, int argc, char **argv)
     if (rc != 0) {
         return rc;
     }
-    if (rest.n > 0 || a->out == NULL) {
-        return cli_error(CLI_USAGE, "%s",
-                         rest.n > 0 ? "takes options only" : "where to? -o folder is missing");
-    }
-    return CLI_OK;
+    return args_only_out(&rest, a->out);
 }
 
 static int write_channel(const usplit_dataset *dataset, int64_t channel, const char *path, int64_t n_frames)
@@ -89,7 +85,7 @@ int cmd_synth(int argc, char **argv)
     usplit_dataset *dataset = NULL;
     usplit_critter_options critters;
     usplit_dataset_options options;
-    machine_args machine = {"cpu", 1};
+    machine_args machine = {.device = "cpu", .threads = 1};
     int rc = parse(&a, argc, argv);
     if (rc != 0) {
         return rc == ARGS_HELP ? CLI_OK : rc;

@@ -13,11 +13,18 @@
 typedef struct machine_args {
     const char *device;         // NULL: auto
     int64_t threads;            // 0: all
+    int precision;              // USPLIT_PRECISION_*: the choices of --precision are in their order
+    int deterministic;
 } machine_args;
 
-#define MACHINE_SPECS(m)                                                                          \
-    {"--device", NULL, ARG_TEXT, &(m).device, 0, 0, "NAME", "auto, cpu, cuda or cuda:0 (auto)"},    \
-    {"--threads", NULL, ARG_INT, &(m).threads, 0, 4096, "N", "CPU threads; 0: one per core (0)"}
+#define THREADS_SPEC(m) {"--threads", NULL, ARG_INT, &(m).threads, 0, 1024, "N", "CPU threads; 0: one per core (0)"}
+#define MACHINE_SPECS(m)                                                                               \
+    {"--device", NULL, ARG_TEXT, &(m).device, 0, 0, "NAME", "auto, cpu, cuda or cuda:0 (auto)"},       \
+    {"--precision", NULL, ARG_CHOICE, &(m).precision, 0, 0, "auto|32|16",                              \
+     "bits of the numbers computed with: auto is 16 on CUDA, 32 on the CPU, which has no 16 (auto)"},  \
+    {"--deterministic", NULL, ARG_FLAG, &(m).deterministic, 0, 0, NULL,                                \
+     "CUDA: only algorithms whose results repeat to the bit; the CPU's always do"},                    \
+    THREADS_SPEC(m)
 
 // Creates the context; warnings of the library go to stderr.
 int setup_context(usplit_context **out, const machine_args *args);

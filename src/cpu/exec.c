@@ -287,7 +287,7 @@ static void make_env(us_exec *e, const us_run *run, int sample, int worker, us_m
                         .sums = e->sums + (e->samples ? (int64_t)sample * p->n_sums : 0),
                         .kl_weight = e->kl_weight + (e->samples ? sample * USPLIT_MAX_LEVELS : 0)};
     if (e->samples) {
-        env->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)sample);
+        env->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)(run->first + sample));
     } else {
         env->stream = us_key(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);
         noise_place(g, run, env);
@@ -305,7 +305,7 @@ static usplit_status fill_inputs(us_exec *e, const us_run *run, int sample, int 
     for (int i = 0; i < US_MAX_LC; i++) {
         levels[i] = p->input[i] >= 0 ? us_exec_tensor(e, sample, worker, p->input[i]) : NULL;
     }
-    return run->fill(run->user, sample, levels,
+    return run->fill(run->user, run->first + sample, levels,
                      p->target >= 0 ? us_exec_tensor(e, sample, worker, p->target) : NULL);
 }
 
@@ -343,7 +343,8 @@ static usplit_status draw_masks(void *user, int sample, int worker)
     us_exec *e = w->exec;
     const us_plan *p = e->plan;
     (void)worker;
-    uint64_t stream = us_key(w->run->seed, US_RNG_DROPOUT, (uint64_t)w->run->step, (uint32_t)sample);
+    uint64_t stream = us_key(w->run->seed, US_RNG_DROPOUT, (uint64_t)w->run->step,
+                               (uint32_t)(w->run->first + sample));
     for (int i = 0; i < p->n_masks; i++) {
         const us_mask *m = &p->masks[i];
         float *dst = e->vec + m->offset + (int64_t)sample * ((m->c + 15) / 16 * 16);

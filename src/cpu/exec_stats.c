@@ -1,9 +1,11 @@
 // The steps that see all samples: batch statistics, losses, sums of gradients; and the optimiser. Sums over
-// samples are added in the order of the samples, so that the number of threads never changes a bit.
+// samples are added in the order of the samples, so that the number of threads never changes a bit. What becomes
+// of a sum is in kernels/step.h.
 #include <math.h>
 #include <string.h>
 
 #include "cpu/exec.h"
+#include "kernels/step.h"
 
 static double *slot(const us_exec *e, int sample, int at)
 {
@@ -23,15 +25,13 @@ void us_exec_bn(us_exec *e, const us_bnorm *b)
             sum += slot(e, s, b->sums)[c];
             square += slot(e, s, b->sums)[b->c + c];
         }
-        double mean = sum / n, var = square / n - mean * mean;
-        var = var > 0 ? var : var == var ? 0 : var;
-        double inverse = 1.0 / sqrt(var + US_BN_EPS);
-        moments[c] = mean;
-        moments[b->c + c] = var;
-        e->vec[b->scale + c] = (float)(gamma[c] * inverse);
-        e->vec[b->shift + c] = (float)(beta[c] - gamma[c] * inverse * mean);
-        e->vec[b->inverse + c] = (float)inverse;
-        e->vec[b->centre + c] = (float)(-mean * inverse);
+        us_bn_forward bn = us_bn_of_sums(sum, square, n, gamma[c], beta[c]);
+        moments[c] = bn.mean;
+        moments[b->c + c] = bn.var;
+        e->vec[b->scale + c] = bn.scale;
+        e->vec[b->shift + c] = bn.shift;
+        e->vec[b->inverse + c] = bn.inverse;
+        e->vec[b->centre + c] = bn.centre;
     }
 }
 
@@ -49,10 +49,8 @@ void us_exec_bn_back(us_exec *e, const us_bnorm *b)
         }
         e->grads[params[b->gamma].offset + c] = (float)dgamma;
         e->grads[params[b->beta].offset + c] = (float)dbeta;
-        double ga = gamma[c] * (double)e->vec[b->inverse + c];
-        e->vec[b->ga + c] = (float)ga;
-        e->vec[b->gb + c] = (float)(-ga * dgamma / n);
-        e->vec[b->gc + c] = (float)(-ga * dbeta / n);
+        us_bn_back(dbeta, dgamma, n, gamma[c], e->vec[b->inverse + c], &e->vec[b->ga + c], &e->vec[b->gb + c],
+                   &e->vec[b->gc + c]);
     }
 }
 
@@ -62,6 +60,7 @@ void us_exec_loss(us_exec *e, us_losses *losses)
     const us_plan *p = e->plan;
     const us_graph *g = p->graph;
     const us_node *nll = &g->nodes[g->nll], *head = &g->nodes[g->head];
+    const double free_bits = p->options.free_bits, weight = p->options.kl_weight;
     memset(losses, 0, sizeof *losses);
     double per_channel = 1.0 / ((double)e->active * head->h * head->w);
     for (int c = 0; c < nll->c; c++) {
@@ -85,15 +84,14 @@ void us_exec_loss(us_exec *e, us_losses *losses)
                 kl += slot(e, s, p->kl_sums[i])[c];
             }
             kl /= elements;
-            int bound = p->options.free_bits >= 1e-6 && kl < p->options.free_bits;
-            losses->level[i] += (bound ? p->options.free_bits : kl) / e->active;
+            losses->level[i] += (us_kl_bound(kl, free_bits) ? free_bits : kl) / e->active;
             e->kl_weight[s * USPLIT_MAX_LEVELS + i] =
-                bound ? 0.0f : (float)(p->options.kl_weight / (levels * (double)e->active * elements));
+                us_kl_weight(kl, free_bits, weight, levels, e->active, elements);
         }
         losses->kl += losses->level[i];
     }
-    losses->kl = n_kl ? losses->kl / levels : 0;
-    losses->loss = losses->reconstruction + (n_kl ? p->options.kl_weight * losses->kl : 0);
+    losses->kl = us_kl_total(losses->kl, n_kl, levels);
+    losses->loss = us_loss_total(losses->reconstruction, losses->kl, n_kl, weight);
 }
 
 usplit_status us_exec_sum_weight(us_exec *e, const us_step *step, int worker)
@@ -149,8 +147,8 @@ void us_exec_update_statistics(us_exec *e, float *params)
         double n = (double)e->active * (double)b->count;
         float *mean = params + table[b->mean].offset, *var = params + table[b->var].offset;
         for (int c = 0; c < b->c; c++) {
-            mean[c] = (float)((1 - US_BN_MOMENTUM) * mean[c] + US_BN_MOMENTUM * moments[c]);
-            var[c] = (float)((1 - US_BN_MOMENTUM) * var[c] + US_BN_MOMENTUM * moments[b->c + c] * n / (n - 1));
+            mean[c] = us_bn_run_mean(mean[c], moments[c]);
+            var[c] = us_bn_run_var(var[c], moments[b->c + c], n);
         }
         params[table[b->counter].offset] += 1;
     }
@@ -162,12 +160,10 @@ void us_exec_running_statistics(us_exec *e)
     const us_param *table = e->plan->graph->params;
     for (int i = 0; i < e->plan->n_bnorms; i++) {
         const us_bnorm *b = &e->plan->bnorms[i];
+        const float *mean = e->params + table[b->mean].offset, *var = e->params + table[b->var].offset;
+        const float *gamma = e->params + table[b->gamma].offset, *beta = e->params + table[b->beta].offset;
         for (int c = 0; c < b->c; c++) {
-            double inverse = 1.0 / sqrt((double)e->params[table[b->var].offset + c] + US_BN_EPS);
-            double scale = e->params[table[b->gamma].offset + c] * inverse;
-            e->vec[b->scale + c] = (float)scale;
-            e->vec[b->shift + c] =
-                (float)(e->params[table[b->beta].offset + c] - scale * e->params[table[b->mean].offset + c]);
+            us_bn_of_running(mean[c], var[c], gamma[c], beta[c], &e->vec[b->scale + c], &e->vec[b->shift + c]);
         }
     }
 }
@@ -178,7 +174,7 @@ typedef struct optimise {
     us_exec *exec;
     const float *grads;
     float *params, *m, *u;
-    double lr, scale;
+    float rate, scale;
     double *squares;            // [params] per parameter array
 } optimise;
 
@@ -228,13 +224,9 @@ static usplit_status adamax_one(void *user, int task, int worker)
     }
     const float *g = o->grads + p->offset;
     float *w = o->params + p->offset, *m = o->m + p->offset, *u = o->u + p->offset;
-    const float scale = (float)o->scale, rate = (float)o->lr;
-    for (int64_t i = 0; i < p->count; i++) {       // data 4.2
-        float gi = g[i] * scale;
-        m[i] = 0.9f * m[i] + 0.1f * gi;
-        float a = fabsf(gi) + 1e-8f, b = 0.999f * u[i];
-        u[i] = a > b ? a : b;
-        w[i] -= rate * (m[i] / u[i]);
+    const float scale = o->scale, rate = o->rate;
+    for (int64_t i = 0; i < p->count; i++) {
+        us_adamax(g[i] * scale, rate, &w[i], &m[i], &u[i]);
     }
     return USPLIT_OK;
 }
@@ -243,6 +235,6 @@ usplit_status us_exec_adamax(us_exec *e, float *params, const float *grads, floa
                              int64_t t, double scale)
 {
     optimise o = {.exec = e, .grads = grads, .params = params, .m = m, .u = u,
-                  .lr = lr / (1.0 - pow(0.9, (double)t)), .scale = scale};
+                  .rate = us_adamax_rate(lr, t), .scale = (float)scale};
     return us_pool_run(e->context->pool, e->plan->graph->n_params, adamax_one, &o);
 }

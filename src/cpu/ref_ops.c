@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "kernels/step.h"
+
 // Extents of an op: its output is n x h x w x c, its first input n x ih x iw x ic.
 typedef struct extent {
     int n, h, w, c, ih, iw, ic;

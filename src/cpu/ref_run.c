@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/elem.h"
+#include "kernels/step.h"
 
 // A node's memory. Those of INPUT and TARGET are filled by the caller.
 typedef struct place {

@@ -16,8 +16,6 @@ typedef enum us_op {
 const char *us_op_name(us_op op);
 int us_op_arity(us_op op);
 
-#define US_BN_EPS 1e-5                          // inside the root (networks 1.3)
-#define US_BN_MOMENTUM 0.1
 #define US_SIGMA_FLOOR 1e-6                     // added to the variance (networks 1.10)
 
 typedef enum us_param_kind {

@@ -62,7 +62,7 @@ static taps find_taps(const axis *ax, int64_t j)
     int n_positions = 2 * ax->radius + 2;
     int64_t mirrored[MAX_TAPS];
     for (int t = 0; t < n_positions; t++) {
-        mirrored[t] = us_patch_mirror(i - ax->radius + t, ax->n);
+        mirrored[t] = us_place_mirror(i - ax->radius + t, ax->n);
         first = mirrored[t] < first ? mirrored[t] : first;
         last = mirrored[t] > last ? mirrored[t] : last;
     }

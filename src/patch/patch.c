@@ -6,13 +6,6 @@
 
 #include <string.h>
 
-// Part of a crop that lies inside an axis of the image.
-typedef struct span {
-    int64_t dst0; // its first place in the crop
-    int64_t n;    // its length
-    int64_t src0; // its first place in the image
-} span;
-
 // The arithmetic of one cut: dst = (mean of the planes - mean) * scale, dst pixels `step` apart.
 typedef struct cut {
     const us_plane *planes;
@@ -23,36 +16,6 @@ typedef struct cut {
     int64_t size, step;
 } cut;
 
-int64_t us_patch_mirror(int64_t i, int64_t n)
-{
-    if (n == 1) {
-        return 0;
-    }
-    int64_t period = 2 * (n - 1);
-    i %= period;
-    i = i < 0 ? i + period : i;
-    return i < n ? i : period - i;
-}
-
-int64_t us_patch_context_start(int64_t start, int64_t patch, int level)
-{
-    int64_t centre = start + patch / 2;
-    int64_t factor = (int64_t)1 << level;
-    int64_t halved = centre >= 0 ? centre / factor : -((-centre + factor - 1) / factor);
-    return halved - patch / 2;
-}
-
-// A crop wholly outside gets the nearest edge pixel as its inside part when it is mirrored.
-static span find_span(int64_t start, int64_t size, int64_t n, int reflect)
-{
-    int64_t first = start > 0 ? start : 0;
-    int64_t end = start + size < n ? start + size : n;
-    if (first < end) {
-        return (span){first - start, end - first, first};
-    }
-    return (span){0, reflect ? 1 : 0, start < 0 ? 0 : n - 1};
-}
-
 // n pixels of row y, columns from x on. Called with constant step 1 for the contiguous case, so that the
 // compiler makes a vector loop of it.
 static inline void read_pixels(const cut *c, int64_t y, int64_t x, int64_t n, float *restrict dst,
@@ -62,12 +25,12 @@ static inline void read_pixels(const cut *c, int64_t y, int64_t x, int64_t n, fl
     const float *restrict p = c->planes[0].data + y * c->planes[0].width + x;
     if (c->n_planes == 1) {
         for (int64_t i = 0; i < n; i++) {
-            dst[i * step] = (p[i] - mean) * scale;
+            dst[i * step] = us_place_normal(p[i], mean, scale);
         }
     } else if (c->n_planes == 2) {
         const float *restrict q = c->planes[1].data + y * c->planes[1].width + x;
         for (int64_t i = 0; i < n; i++) {
-            dst[i * step] = (0.5f * p[i] + 0.5f * q[i] - mean) * scale;
+            dst[i * step] = us_place_normal(0.5f * p[i] + 0.5f * q[i], mean, scale);
         }
     } else {
         const float share = 1.0f / (float)c->n_planes;
@@ -81,14 +44,14 @@ static inline void read_pixels(const cut *c, int64_t y, int64_t x, int64_t n, fl
             }
         }
         for (int64_t i = 0; i < n; i++) {
-            dst[i * step] = (dst[i * step] - mean) * scale;
+            dst[i * step] = us_place_normal(dst[i * step], mean, scale);
         }
     }
 }
 
 // The pixels of a row of the crop before and after its inside part: mirrored from that part, which is
 // already in dst, or constant.
-static void pad_row(const cut *c, span columns, float *dst)
+static void pad_row(const cut *c, us_span columns, float *dst)
 {
     int64_t step = c->step;
     int64_t end = columns.dst0 + columns.n;
@@ -100,7 +63,7 @@ static void pad_row(const cut *c, span columns, float *dst)
             }
         }
         if (c->reflect) {
-            dst[i * step] = dst[(columns.dst0 + us_patch_mirror(i - columns.dst0, columns.n)) * step];
+            dst[i * step] = dst[(columns.dst0 + us_place_mirror(i - columns.dst0, columns.n)) * step];
         } else {
             dst[i * step] = c->outside;
         }
@@ -133,12 +96,12 @@ void us_patch_cut_mean(const us_plane *planes, int n_planes, int64_t y0, int64_t
              n_planes,
              mean,
              inverse_deviation,
-             (value - mean) * inverse_deviation,
+             us_place_normal(value, mean, inverse_deviation),
              padding == USPLIT_PADDING_REFLECT,
              size,
              step};
-    span rows = find_span(y0, size, planes[0].height, c.reflect);
-    span columns = find_span(x0, size, planes[0].width, c.reflect);
+    us_span rows = us_place_span(y0, size, planes[0].height, c.reflect);
+    us_span columns = us_place_span(x0, size, planes[0].width, c.reflect);
     if (columns.n == 0) {
         rows.n = 0; // constant padding, nothing inside
     }
@@ -160,7 +123,7 @@ void us_patch_cut_mean(const us_plane *planes, int n_planes, int64_t y0, int64_t
             continue;
         }
         if (c.reflect) {
-            int64_t from = rows.dst0 + us_patch_mirror(i - rows.dst0, rows.n);
+            int64_t from = rows.dst0 + us_place_mirror(i - rows.dst0, rows.n);
             copy_row(&c, dst + from * size * step, row);
         } else {
             fill_row(&c, row);

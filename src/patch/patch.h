@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/status.h"
+#include "kernels/place.h"
 
 typedef struct us_plane {
     const float *data; // row-major, `width` floats a row
@@ -22,12 +23,16 @@ void us_patch_halve_need(int64_t h, int64_t row0, int64_t n, int64_t *src_row0, 
 usplit_status us_patch_halve_rows(const us_allocator *a, const float *src, int64_t src_row0, int64_t src_rows,
                                   int64_t h, int64_t w, int64_t row0, int64_t n, float *dst);
 
-// Index of position i in an axis of length n mirrored without repeating its edges, period 2(n - 1) (3.1).
-int64_t us_patch_mirror(int64_t i, int64_t n);
+// The index rules are in kernels/place.h.
+static inline int64_t us_patch_mirror(int64_t i, int64_t n)
+{
+    return us_place_mirror(i, n);
+}
 
-// First row (or column) of the level-k crop that belongs to a native patch starting at `start` (3.2):
-// floor((start + patch/2) / 2^k) - patch/2. The centre may be negative (tiles that hang over).
-int64_t us_patch_context_start(int64_t start, int64_t patch, int level);
+static inline int64_t us_patch_context_start(int64_t start, int64_t patch, int level)
+{
+    return us_place_context(start, patch, level);
+}
 
 // Copies rows [y0, y0+size), columns [x0, x0+size) of the plane into dst (row-major, size x size);
 // outside pixels by padding: USPLIT_PADDING_REFLECT mirrors the part inside, CONSTANT writes `value`

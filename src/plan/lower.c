@@ -253,7 +253,7 @@ static usplit_status backward_conv(us_lowering *l, int i, int g)
     const us_conv c = p->convs[conv];
     US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &src));
     US_TRY(us_emit_tensor(l, g, us_emit_full(l, g), &grad));
-    if (p->options.layout == US_LAYOUT_BATCH) {
+    if (p->options.layout == US_LAYOUT_BATCH) {     // all samples at once: nothing partial to add up
         p->convs[conv].bias_sums = p->n_sums;
         p->n_sums += c.co;
         US_TRY(us_emit_sum(l, g, p->convs[conv].bias_sums));

@@ -111,7 +111,7 @@ done:
 int64_t us_plan_arena_bytes(const us_plan *p, int workers)
 {
     int whole = p->options.layout == US_LAYOUT_BATCH;
-    int64_t samples = p->options.mode == US_PLAN_TRAIN || whole ? p->options.batch : 0;
+    int64_t samples = p->options.mode == US_PLAN_TRAIN ? p->options.batch : whole ? workers * p->options.batch : 0;
     int64_t registers = whole ? 0 : (int64_t)p->max_regs * US_BLOCK;
     int64_t doubles = p->options.mode == US_PLAN_TRAIN ? 2 * (int64_t)p->n_sums * p->options.batch : 0;
     return 4 * (samples * p->sample_floats + workers * (p->worker_floats + registers) + p->n_vec + doubles);

@@ -107,7 +107,7 @@ typedef struct us_conv {
     int in_h, in_w, out_h, out_w;    // full extents
     int input_grad;             // training: is the gradient of its input wanted
     int64_t partial_floats;     // room for one sample's weight and bias gradient
-    int bias_sums;              // batch layout: sum slots of the bias gradient
+    int bias_sums;              // batch layout: sum slots of the bias gradient; -1: none
 } us_conv;
 
 // Vector store: floats shared by all samples (batch-norm coefficients), then masks [mask][sample][c].
@@ -197,7 +197,7 @@ usplit_status us_plan_build(us_plan **out, const us_allocator *a, const us_graph
                             const us_plan_options *options);
 void us_plan_free(us_plan *plan);
 
-// Bytes of arena for `workers` threads.
+// Bytes of arena for `workers` threads. In the batch layout every worker of a prediction holds a batch.
 int64_t us_plan_arena_bytes(const us_plan *plan, int workers);
 
 // One line per step.

@@ -111,8 +111,9 @@ static usplit_status predict_tiles(const run *r, int64_t tile, int n, int sample
             runs[i].step = s;
         }
         US_TRY(t->backend->predict(t->exec, worker, n, runs, heads));
-        for (int i = 0; i < n && !t->backend->band_begin; i++) {
-            add_sample(r, (tile + i) / grid->columns * grid->inner, (tile + i) % grid->columns * grid->inner, heads[i], s);
+        for (int i = 0; i < n && !t->backend->band_begin; i++) {    // else the device has added them up
+            int64_t row = (tile + i) / grid->columns, column = (tile + i) % grid->columns;
+            add_sample(r, row * grid->inner, column * grid->inner, heads[i], s);
         }
     }
     return USPLIT_OK;
@@ -191,14 +192,14 @@ static usplit_status predict_band(run *r, int64_t tiles)
 {
     const usplit_tiler *t = r->tiler;
     for (int64_t tile = 0, end; tile < tiles; tile = end) {
-        // passes of each worker in a group
-        double wish = t->seconds_per_pass > 0 ? GROUP_SECONDS / t->seconds_per_pass : 1;
+        // passes of each worker in a group, a batch of tiles each
+        double wish = t->seconds_per_pass > 0 ? GROUP_SECONDS / t->seconds_per_pass / t->batch : 1;
         int64_t passes = wish < 1 ? 1 : wish > 1e6 ? 1000000 : (int64_t)wish;
-        int64_t each = passes / t->samples > 1 ? passes / t->samples : 1;
-        each = (each + t->batch - 1) / t->batch * t->batch;
-        end = tile + each * r->layout.workers < tiles ? tile + each * r->layout.workers : tiles;
+        int64_t batches = passes / t->samples > 1 ? passes / t->samples : 1;
+        int64_t most = batches * t->batch * r->layout.workers;
+        end = tile + most < tiles ? tile + most : tiles;
         for (int s = 0, s_end; s < t->samples; s = s_end) {
-            s_end = each > 1 || passes >= t->samples - s ? t->samples : s + (int)passes;
+            s_end = batches > 1 || passes >= t->samples - s ? t->samples : s + (int)passes;
             US_TRY(run_group(r, tile, end, s, s_end));
             if (end < tiles || s_end < t->samples) {    // else after the band is written
                 US_TRY(report(r));

@@ -1,6 +1,6 @@
 // The tiler: graph (a new one for outer padding), plan of one patch, executable with the model's parameters;
-// and what a run on a given size of image will hold. Workers are as many as the pool has threads; a memory
-// budget takes some away, never pixels from the patch.
+// and what a run on a given size of image will hold. Workers are as many as the backend asks for, at most the
+// pool's threads; a memory budget takes some away, never pixels from the patch.
 #include "tile/tile.h"
 
 #include <stdio.h>
@@ -181,8 +181,8 @@ void us_tiler_release(usplit_tiler *t)
 
 // ---- Layout of a run --------------------------------------------------------------------------------
 
-// Workers and rows of tiles for an executable of `workers`: at least two tiles per worker in a band, where
-// the image has as many, so that narrow images keep all workers busy.
+// Workers and rows of tiles for an executable of `workers`: at least two batches of tiles per worker in a band,
+// where the image has as many, so that narrow images keep all workers busy.
 static void lay_out(const usplit_tiler *t, int workers, us_tile_layout *l)
 {
     int64_t tiles = l->grid.rows * l->grid.columns;

@@ -156,7 +156,8 @@ static void add_record(entry_list *l, const usplit_model *m)
                                                                e->seconds};
             memcpy(rows + i * US_CHECKPOINT_HISTORY_COLUMNS, row, sizeof row);
         }
-        add(l, "record/history", US_CKPT_F64, 2, dims, rows, (size_t)n * sizeof(double) * US_CHECKPOINT_HISTORY_COLUMNS);
+        add(l, "record/history", US_CKPT_F64, 2, dims, rows,
+            (size_t)n * sizeof(double) * US_CHECKPOINT_HISTORY_COLUMNS);
         us_free(l->a, rows);
     }
 }

@@ -81,7 +81,7 @@ usplit_status us_trainer_run(usplit_trainer *t, usplit_progress_fn progress, voi
     if (status != USPLIT_OK && status != USPLIT_ERR_CANCELLED) {
         return status;
     }
-    char message[400];                      // however it ended, what was learnt is kept; the reason stays the message
+    char message[512];          // cancelled or not, what was learnt is kept, and the reason stays the message
     snprintf(message, sizeof message, "%s", us_message_get());
     US_TRY(us_trainer_refresh(t, 1));
     if (t->last_file && t->state.item > 0) {

@@ -20,33 +20,34 @@ static usplit_status fill(void *user, int sample, float *const *levels, float *t
     return USPLIT_OK;
 }
 
-static usplit_status run_with(const usplit_model *m, us_exec *exec, const float **head)
+static usplit_status run_with(const usplit_model *m, const us_backend *b, us_exec *exec, const float **head)
 {
     usplit_model *user;
     memcpy(&user, &m, sizeof user);     // read only, through an interface without const
     us_run run = {.mean_latents = 1, .fill = fill, .user = user};
-    US_TRY(m->context->backend->prepare(exec, m->params));
-    return m->context->backend->predict(exec, 0, 1, &run, head);
+    US_TRY(b->prepare(exec, m->params));
+    return b->predict(exec, 0, 1, &run, head);
 }
 
 typedef usplit_status (*use_fn)(const float *head, int64_t n, void *user);
 
-static usplit_status run(const usplit_model *m, us_exec *exec, use_fn use, void *user)
+// exec: NULL, or one of b for the model's whole patch.
+static usplit_status run(const usplit_model *m, const us_backend *b, us_exec *exec, use_fn use, void *user)
 {
     const us_net_config *c = &m->graph->config;
-    us_plan_options o = {.mode = US_PLAN_PREDICT, .layout = m->context->backend->layout, .batch = 1};
+    us_plan_options o = {.mode = US_PLAN_PREDICT, .layout = b->layout, .batch = 1};
     us_plan *plan = NULL;
     us_exec *own = NULL;
     const float *head;
     usplit_status status = USPLIT_OK;
     if (!exec) {
         US_TRY_GOTO(us_plan_build(&plan, &m->context->allocator, m->graph, &o));
-        US_TRY_GOTO(m->context->backend->compile(&own, m->context, plan, 1));
+        US_TRY_GOTO(b->compile(&own, m->context, plan, 1));
     }
-    US_TRY_GOTO(run_with(m, exec ? exec : own, &head));
+    US_TRY_GOTO(run_with(m, b, exec ? exec : own, &head));
     status = use(head, (int64_t)c->patch * c->patch * 2 * c->channels, user);
 done:
-    m->context->backend->release(own);
+    b->release(own);
     us_plan_free(plan);
     return status;
 }
@@ -77,7 +78,8 @@ usplit_status us_selftest_make(usplit_model *m, us_exec *exec)
         m->selftest_input = input;
         m->selftest_output = output;
     }
-    return run(m, exec, keep, m->selftest_output);
+    // always by the CPU, in float32: a pair made in half could not be held to much
+    return run(m, &us_backend_cpu, m->context->backend == &us_backend_cpu ? exec : NULL, keep, m->selftest_output);
 }
 
 typedef struct comparison {
@@ -101,7 +103,7 @@ static usplit_status compare(const float *head, int64_t n, void *user)
 usplit_status us_selftest_check(const usplit_model *m, double *error)
 {
     comparison c = {.expected = m->selftest_output};
-    US_TRY(run(m, NULL, compare, &c));
+    US_TRY(run(m, m->context->backend, NULL, compare, &c));
     *error = c.error;
     return USPLIT_OK;
 }

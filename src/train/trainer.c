@@ -27,8 +27,8 @@ void us_trainer_free(usplit_trainer *t)
     b->release(t->check);
     us_plan_free(t->plan);
     us_plan_free(t->check_plan);
-    void *blocks[] = {t->iterate.grads, t->places, t->staging, t->check_input, t->check_target, t->check_head, t->state.m, t->state.u,
-                      t->best_file, t->last_file};
+    void *blocks[] = {t->iterate.grads, t->iterate.part, t->places, t->staging, t->check_input, t->check_target, t->check_head,
+                      t->state.m, t->state.u, t->best_file, t->last_file};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         us_free(t->a, blocks[i]);
     }
@@ -119,25 +119,61 @@ static usplit_status attach(usplit_trainer *t)
     return USPLIT_OK;
 }
 
+static int64_t plan_bytes(const usplit_trainer *t, const us_plan *plan, int workers)
+{
+    const us_backend *b = t->context->backend;
+    return b->plan_bytes ? b->plan_bytes(t->context, plan, workers) : us_plan_arena_bytes(plan, workers);
+}
+
+static int64_t bytes_needed(const usplit_trainer *t)
+{
+    int workers = us_pool_size(t->context->pool), parts = t->plan->options.batch < t->options.batch;
+    return plan_bytes(t, t->plan, workers) + plan_bytes(t, t->check_plan, t->check_workers) +
+           (6 + parts) * 4 * t->model->graph->n_floats;
+}
+
+// The training plan of the largest batch that the budget allows: the whole one, or an equal part of it.
+static usplit_status fit_plan(usplit_trainer *t)
+{
+    us_plan_options o = {.mode = US_PLAN_TRAIN, .layout = t->context->backend->layout, .batch = t->options.batch,
+                         .kl_weight = t->options.kl_weight, .free_bits = t->options.free_bits};
+    int64_t budget = t->options.memory_budget, need = 0;
+    for (int parts = 1; parts <= t->options.batch; parts++) {
+        int batch = (t->options.batch + parts - 1) / parts;
+        if (parts > 1 && batch == o.batch) {
+            continue;
+        }
+        o.batch = batch;
+        us_plan_free(t->plan);
+        t->plan = NULL;
+        US_TRY(us_plan_build(&t->plan, t->a, t->model->graph, &o));
+        need = bytes_needed(t);
+        if (budget == 0 || need <= budget) {
+            return USPLIT_OK;
+        }
+    }
+    US_FAIL(USPLIT_ERR_BUDGET,
+            "training needs %.0f MiB even one patch at a time, the budget is %.0f MiB; a larger budget, fewer filters "
+            "(now %d) or a smaller patch (now %d) helps",
+            (double)need / 1048576, (double)budget / 1048576, t->model->graph->config.filters,
+            t->model->graph->config.patch);
+}
+
 static usplit_status make_plans(usplit_trainer *t)
 {
     const us_backend *b = t->context->backend;
-    int workers = us_pool_size(t->context->pool);
-    us_plan_options o = {.mode = US_PLAN_TRAIN, .layout = b->layout, .batch = t->options.batch, .kl_weight = t->options.kl_weight,
-                         .free_bits = t->options.free_bits};
     us_plan_options v = {.mode = US_PLAN_PREDICT, .layout = b->layout, .batch = t->check_batch};
-    US_TRY(us_plan_build(&t->plan, t->a, t->model->graph, &o));
     US_TRY(us_plan_build(&t->check_plan, t->a, t->model->graph, &v));
-    int64_t need = us_plan_arena_bytes(t->plan, workers) + us_plan_arena_bytes(t->check_plan, t->check_workers) +
-                   6 * 4 * t->model->graph->n_floats;
-    if (t->options.memory_budget > 0 && need > t->options.memory_budget) {
-        US_FAIL(USPLIT_ERR_BUDGET,
-                "training needs %.0f MiB, the budget is %.0f MiB; a smaller batch (now %d), fewer filters (now %d) or "
-                "a smaller patch (now %d) helps",
-                (double)need / 1048576, (double)t->options.memory_budget / 1048576, t->options.batch,
-                t->model->graph->config.filters, t->model->graph->config.patch);
+    US_TRY(fit_plan(t));
+    t->iterate.batch = t->plan->options.batch;
+    t->iterate.n_floats = t->model->graph->n_floats;
+    if (t->iterate.grads && t->iterate.batch < t->options.batch) {
+        t->iterate.part = us_calloc(t->a, (size_t)t->iterate.n_floats, sizeof *t->iterate.part);
+        if (!t->iterate.part) {
+            return USPLIT_ERR_MEMORY;
+        }
     }
-    US_TRY(b->compile(&t->exec, t->context, t->plan, workers));
+    US_TRY(b->compile(&t->exec, t->context, t->plan, us_pool_size(t->context->pool)));
     t->iterate.exec = t->exec;
     US_TRY(b->compile(&t->check, t->context, t->check_plan, t->check_workers));
     return attach(t);
@@ -358,7 +394,8 @@ static usplit_status end_epoch(usplit_trainer *t, double began)
     us_schedule schedule = {s->learning_rate, s->schedule_best, s->schedule_bad};
     us_epoch row = {s->step, s->epoch_loss / n, s->epoch_reconstruction / n, s->epoch_kl / n, t->val_psnr,
                     t->val_loss, s->learning_rate, s->seconds + us_trainer_clock() - began};
-    if (isnan(t->val_psnr) && us_dataset_n_items(t->dataset, USPLIT_SET_VALIDATION, t->model->graph->config.patch) == 0) {
+    int patch = t->model->graph->config.patch;
+    if (isnan(t->val_psnr) && us_dataset_n_items(t->dataset, USPLIT_SET_VALIDATION, patch) == 0) {
         improved = 1;                       // nothing to validate on: the newest counts as the best
     } else {
         us_schedule_step(&schedule, t->val_psnr, 1, t->options.lr_factor, t->options.lr_patience);

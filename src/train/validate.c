@@ -45,14 +45,14 @@ static usplit_status some_patches(void *user, int task, int worker)
     for (int i = task * p->share; i < end; i += t->check_batch) {
         int n = end - i < t->check_batch ? end - i : t->check_batch;
         for (int j = 0; j < n; j++) {
-            float *input = t->check_input + (i + j) * p->inputs;
+            int64_t item = p->first + i + j;
+            float *input = t->check_input + (i + j) * p->inputs, *target = t->check_target + (i + j) * p->targets;
             in[j] = (patch_input){input, (int64_t)c->patch * c->patch};
-            US_TRY(us_dataset_grid_patch(t->dataset, USPLIT_SET_VALIDATION, p->first + i + j, c->patch, 1 + c->lc_count,
-                                         input, t->check_target + (i + j) * p->targets));
+            US_TRY(us_dataset_grid_patch(t->dataset, USPLIT_SET_VALIDATION, item, c->patch, 1 + c->lc_count, input,
+                                         target));
             // a stream of its own for every patch, so that the batch never shows
-            runs[j] = (us_run){.seed = us_key((uint64_t)t->state.seed, US_RNG_VALIDATE, (uint64_t)t->state.epoch,
-                                                 (uint32_t)(p->first + i + j)),
-                               .fill = fill, .user = &in[j]};
+            uint64_t seed = us_key((uint64_t)t->state.seed, US_RNG_VALIDATE, (uint64_t)t->state.epoch, (uint32_t)item);
+            runs[j] = (us_run){.seed = seed, .fill = fill, .user = &in[j]};
         }
         US_TRY(t->context->backend->predict(t->check, task, n, runs, heads));
         for (int j = 0; j < n; j++) {
@@ -70,8 +70,8 @@ static double patch_loss(const us_net_config *c, const float *target, const floa
     float bound = (float)c->logvar_lower_bound;
     for (int64_t i = 0; i < pixels; i++) {
         for (int k = 0; k < c->channels; k++) {
-            float raw = head[i * 2 * c->channels + c->channels + k];
-            sum += (double)us_nll(target[i * c->channels + k], head[i * 2 * c->channels + k], raw < bound ? bound : raw);
+            float mean = head[i * 2 * c->channels + k], raw = head[i * 2 * c->channels + c->channels + k];
+            sum += (double)us_nll(target[i * c->channels + k], mean, raw < bound ? bound : raw);
         }
     }
     return sum / ((double)pixels * c->channels);
@@ -81,7 +81,8 @@ usplit_status us_trainer_validate(usplit_trainer *t)
 {
     const us_net_config *c = &t->model->graph->config;
     int64_t area = (int64_t)c->patch * c->patch, n = us_dataset_n_items(t->dataset, USPLIT_SET_VALIDATION, c->patch);
-    pass p = {.t = t, .inputs = area * (1 + c->lc_count), .targets = area * c->channels, .heads = area * 2 * c->channels};
+    pass p = {.t = t, .inputs = area * (1 + c->lc_count), .targets = area * c->channels,
+              .heads = area * 2 * c->channels};
     us_val_psnr psnr;
     double loss = 0;
     if (t->options.max_validation_patches > 0 && t->options.max_validation_patches < n) {

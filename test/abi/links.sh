@@ -1,6 +1,7 @@
 #!/bin/bash
 # links.sh FOLDER: a generated program takes the address of every function that the header declares,
-# links with FOLDER/libusplit.so and runs.
+# links with FOLDER/libusplit.so and runs. libusplit.so needs no library of a GPU: the backend that does is
+# opened on demand.
 set -u
 folder=$(realpath "$1")
 cd "$(dirname "$0")/../.."
@@ -13,4 +14,10 @@ awk -v mode=addresses -f test/abi/header_table.awk include/usplit.h > "$work/lin
     grep 'undefined\|error' "$work/log" | sed 's/.*undefined/undefined/' | sort -u
     exit 1
 }
+needed=$(objdump -p "$folder/libusplit.so" | awk '$1 == "NEEDED" { print $2 }')
+case $needed in *libc.so*) ;; *) echo "what libusplit.so needs cannot be told: '$needed'"; exit 1 ;; esac
+if echo "$needed" | grep -i 'cuda\|cudnn\|cublas\|nv'; then
+    echo "libusplit.so needs the above: no library of a GPU is accepted there"
+    exit 1
+fi
 "$work/links"

@@ -49,7 +49,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval info synth; do
+for command in demo train split eval info doctor synth; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -63,6 +63,54 @@ expect 2 split m.h5 a.tif
 expect 1 train --channel a.tif --channel b.tif -o m.h5
 says err 'no such file'
 expect 1 info nothing.h5
+expect 2 synth
+says err 'where to'
+expect 2 synth -o folder extra
+says err "'extra'"
+expect 2 demo extra
+
+# ---- Precision
+expect 0 help train
+says out '--precision auto|32|16'
+says out '--deterministic'
+expect 0 info --levels 2 --device cpu --precision 32 --deterministic
+expect 1 info --levels 2 --device cpu --precision 16
+says err 'float16.*CPU'
+expect 2 info --levels 2 --precision 64
+
+# ---- The machine
+expect 0 doctor --threads 2
+says out '^threads   2$'
+says out '^devices   cpu, oneDNN'
+says out '^ *cuda'
+says out '/libusplit.so'
+says out '/libdnnl.so'
+says out '^ *cpu float32, ok: largest relative difference'
+expect 0 doctor --json
+says out '"name": "cpu"'
+says out '"ok": true'
+python3 -c 'import json' 2> /dev/null && {
+    checks=$((checks + 1))
+    python3 -c 'import json; json.load(open("out"))' 2> err || fail "doctor --json is no JSON"
+}
+expect 1 doctor nothing.h5
+expect 2 doctor one.h5 two.h5
+# Without the CUDA plug-in beside the library, the loader's own words.
+mkdir -p alone/bin alone/lib
+cp "$program" alone/bin/
+library=$(ldd "$program" | sed -n 's/.*=> \(.*libusplit\.so[^ ]*\) .*/\1/p')
+cp "$library" alone/lib/
+beside_plugin=$program program=$folder/alone/bin/usplit
+expect 0 doctor
+says out "$folder/alone/lib/libusplit.so"
+if ! grep -q '/libusplit_cuda.so$' out; then     # the system has none either
+    says out '^ *cuda, not usable: no CUDA backend: .*libusplit_cuda.so'
+    expect 1 info --levels 2 --device cuda
+    says err 'libusplit_cuda.so'
+    expect 1 info --levels 2 --precision 16
+    says err 'float16'
+fi
+program=$beside_plugin
 expect 1 split nothing.h5 a.tif -o b.tif
 
 # ---- Synthetic images
@@ -115,6 +163,9 @@ says out "\"steps\": $((steps + 3))"
 expect 0 info m.h5 --check --plan predict
 says out 'slow waves'
 says out 'check     ok'
+expect 0 doctor m.h5
+says out '^tested    m.h5$'
+says out '^ *cpu float32, ok'
 expect 0 info m.h5 --json
 says out '"lc_count": 2'
 expect 0 info --variant regular --levels 3 --filters 16 --plan train

@@ -1,5 +1,6 @@
-// What tests of the emulated device share: random numbers, copies to the device and back, and the fixture, which
-// finds what was not given back.
+// What tests of the emulated device share: random numbers, copies to the device and back, comparisons, and the
+// fixture, which finds what was not given back. They run on a real device too (make check-gpu), where
+// test/gpu/stand_in.c stands for the emulation's own calls.
 #ifndef US_DEVICE_CASE_H
 #define US_DEVICE_CASE_H
 
@@ -9,6 +10,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <math.h>
+#include <string.h>
 
 #include "emulate.h"
 #include "usplit.h"
@@ -36,6 +39,33 @@ static inline void ok(const char *text)
 {
     if (text) {
         fail_msg("%s", text);
+    }
+}
+
+// Results of the same operations in the same order. Under emulation the kernels are compiled like the CPU's code,
+// and bits are the same. nvcc fuses multiplications and additions, which saves roundings: there the results are
+// within `error` (1 + |value|). -DUS_TEST_FUSED: the emulation too was compiled so.
+#if defined US_EMULATE && !defined US_TEST_FUSED
+enum { SAME_BITS = 1 };
+#else
+enum { SAME_BITS = 0 };
+#endif
+
+static inline void same_value(double got, double want, double error)
+{
+    int same = got == want || (isnan(got) && isnan(want));
+    if (!same && (SAME_BITS || !(fabs(got - want) <= error * (1 + fabs(want))))) {
+        fail_msg("%.9g, should be %.9g%s", got, want, SAME_BITS ? " to the bit" : "");
+    }
+}
+
+static inline void same_floats(const float *got, const float *want, size_t n, double error)
+{
+    if (SAME_BITS || error <= 0) {
+        assert_memory_equal(got, want, n * sizeof *got);
+    }
+    for (size_t i = 0; i < n && !SAME_BITS; i++) {
+        same_value((double)got[i], (double)want[i], error);
     }
 }
 

@@ -1,4 +1,5 @@
-// Puts the emulated device into a context that was made for the CPU.
+// Puts the emulated device into a context that was made for the CPU; on a machine with a GPU (make check-gpu) the
+// first one there.
 #ifndef EMULATED_H
 #define EMULATED_H
 
@@ -15,8 +16,13 @@ static inline void emulated_take(usplit_context *context, int half)
     static us_cuda devices[2];
     us_cuda *d = &devices[half];
     us_device_facts_get(0, &d->facts);
+#ifdef US_EMULATE
     d->facts.processors = 2;    // few blocks: an emulated one costs more than its work
     d->convs = &us_cu_conv_plain;
+#else
+    d->convs = &us_cu_conv_cudnn;
+    d->deterministic = 1;       // the tests compare bits
+#endif
     d->half = half;
     context->backend = &us_backend_cuda;
     context->device = d;

@@ -1,6 +1,6 @@
 // Patches cut and tiles stitched by the emulated device against the CPU: the dataset's patches, the tiler's
 // windows of rows, and add_sample of tile_run.c as a plain loop. Equal to the bit in float, and rounded once in
-// half.
+// half; on a real device but for roundings that it saves.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -173,7 +173,9 @@ static void test_gather(void **state)
         ok(us_cu_gather(stream, &env, &t.plan, where));
         elements_down(got, env.arena, n, half);
         cut_on_cpu(&t, places, active, want, half);
-        assert_memory_equal(got, want, n * 4);      // and nothing else was written
+        // And nothing else was written. Grey levels below 4500 with deviations over 100 may be a few roundings off;
+        // of half, the next one.
+        same_floats(got, want, n, half ? ldexp(1, -10) : ldexp(256, -24));
         for (int i = 0; i < t.frames * t.levels; i++) {
             union { const float *c; void *v; } data = {t.planes[i].data};
             us_device_free(data.v);
@@ -347,7 +349,7 @@ static void test_stitch(void **state)
             free(head);
         }
         down(got, p.band, n * 4);
-        assert_memory_equal(got, want, n * 4);
+        same_floats(got, want, n, ldexp(1024, -24));    // gain (60) times a sum of 4 means (12), two roundings saved
         us_device_free(there);
         free(want);
         free(got);

@@ -356,7 +356,7 @@ static void test_chain(void **state)
     assert_true(waits[3].in[0] == US_CU_LAST && waits[4].in[0] == US_CU_LAST && waits[4].in[1] == US_CU_LAST);
 }
 
-// Every draw is us_draw_normal4's, bit for bit: the emulated device and this file are compiled alike.
+// Every draw is us_draw_normal4's. Roundings saved are few, but the largest draws are near 6.
 static void test_noise(void **state)
 {
     (void)state;
@@ -381,7 +381,8 @@ static void test_noise(void **state)
             us_draw_normal4(sample->stream, sample->y[2] + y + 1, sample->x[2] + x + 2, (uint32_t)c / 4, 2, draws);
             want = m->given ? m->noise[2][((s * m->noise_h + y + 1) * m->noise_w + x + 2) * m->program.c + c]
                             : m->mean_latents ? 0 : draws[c % 4];
-            assert_true(want == r.arena[s * m->sample_floats + t->offset + (y * 4 + x) * t->c + m->uops[1].c0 + c]);
+            same_value(r.arena[s * m->sample_floats + t->offset + (y * 4 + x) * t->c + m->uops[1].c0 + c], want,
+                       64 * UNIT);
         }
         run_free(&r);
         case_free(m);

@@ -113,12 +113,15 @@ static void check_losses(const us_losses *want, const us_cu_state *got, const us
         assert_true(isnan(got->loss));
         return;
     }
-    assert_true(want->loss == got->loss && want->reconstruction == got->reconstruction && want->kl == got->kl);
+    const double error = ldexp(8, -53) * (1 + fabs(want->reconstruction) + 2 * fabs(want->kl));
+    same_value(got->loss, want->loss, error);
+    same_value(got->reconstruction, want->reconstruction, error);
+    same_value(got->kl, want->kl, error);
     for (int c = 0; c < loss->channels; c++) {
-        assert_true(want->channel[c] == got->channel[c]);
+        same_value(got->channel[c], want->channel[c], error);
     }
     for (int i = 0; i < loss->levels; i++) {
-        assert_true(want->level[i] == got->level[i]);
+        same_value(got->level[i], want->level[i], error);
     }
 }
 
@@ -334,18 +337,21 @@ static void read_floats(float *host, const float *device, size_t n)
     ok(us_stream_wait(stream));
 }
 
-static void check_arrays(optimiser_case *t)
+// After a step. A parameter moves by at most rate * m / u = 0.05 * 0.1 / 0.001 = 5 and m, u stay below 0.1: some ten
+// roundings of 2^-24 of that. exact: nothing was computed.
+static void check_arrays(optimiser_case *t, int exact)
 {
+    const double error = exact ? 0 : ldexp(64, -24);
     float *x = room(t->n * 4);
     const float *device[] = {t->o.params, t->o.m, t->o.u}, *want[] = {t->w, t->m, t->u};
     for (int i = 0; i < 3; i++) {
         read_floats(x, device[i], t->n);
-        assert_memory_equal(x, want[i], t->n * 4);
+        same_floats(x, want[i], t->n, error);
     }
     if (t->o.weights) {
         elements_down(x, t->o.weights, t->n, 1);
         t->o.weights = NULL;
-        assert_memory_equal(x, t->copy, t->n * 4);
+        same_floats(x, t->copy, t->n, exact ? 0 : ldexp(1, -10));      // the next half
     }
     free(x);
 }
@@ -401,7 +407,7 @@ static void test_optimiser(void **state)
         clipped += clip < 1;
         free_norm += clip >= 1;
         cpu_step(&t, &run, &s);
-        check_arrays(&t);
+        check_arrays(&t, 0);
         free_case(&t);
     }
     assert_true(clipped > 0 && free_norm > 0);
@@ -446,7 +452,7 @@ static void test_skipped(void **state)
         assert_true(!bad_loss || isnan(s.norm));
         assert_true(s.sum_loss == 1 && s.sum_reconstruction == 2 && s.sum_kl == 3);
         assert_true(s.loss_scale == (scale > 1 ? scale / 2 : 1) && s.good_steps == (half ? 0 : 10));
-        check_arrays(&t);                       // nothing changed
+        check_arrays(&t, 1);                    // nothing changed
         free_case(&t);
     }
 }
@@ -473,7 +479,7 @@ static void test_large(void **state)
         us_cu_state s = {.loss_scale = 1, .loss = 1};
         device_step(&t, &run, &s);
         cpu_step(&t, &run, &s);
-        check_arrays(&t);
+        check_arrays(&t, 0);
         free_case(&t);
     }
 }
@@ -536,8 +542,8 @@ static void test_running(void **state)
             us_exec_update_statistics(&e, w);
         }
         us_exec_running_statistics(&e);
-        assert_memory_equal(w, got, n * 4);
-        assert_memory_equal(vec, got_vec, n_vec * 4);
+        same_floats(got, w, n, ldexp(2, -24));          // made in double: the next float at most
+        same_floats(got_vec, vec, n_vec, ldexp(2, -24));
         us_device_free(there);
         us_device_free(device);
         us_device_free(bn);
@@ -594,7 +600,7 @@ static void test_copy_weights(void **state)
         for (size_t i = 0; i < t.n; i++) {
             t.copy[i] = us_half_bits_value(us_half_bits_of(t.w[i]));
         }
-        check_arrays(&t);
+        check_arrays(&t, 1);
         free_case(&t);
     }
 }

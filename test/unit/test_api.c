@@ -46,33 +46,135 @@ static usplit_model *small(void)
     return m;
 }
 
+static usplit_device_facts device(int32_t index)
+{
+    usplit_device_facts f = {.struct_size = sizeof f};
+    must(usplit_device_info(index, &f));
+    return f;
+}
+
+// What the list says is what a context gets: with a plug-in and without, with a GPU and without.
+static void device_list(void **state)
+{
+    (void)state;
+    int32_t n = -1;
+    usplit_context_options o;
+    usplit_context *c;
+    must(usplit_context_options_init(&o, sizeof o));
+    o.threads = 1;
+    must(usplit_device_count(&n));
+    assert_true(n >= 2);
+    for (int32_t i = 0; i < n; i++) {
+        usplit_device_facts f = device(i);
+        usplit_context_facts got = {.struct_size = sizeof got};
+        o.device = f.name;
+        assert_true(strlen(f.text) > 0);
+        if (f.usable) {
+            assert_string_equal(f.reason, "");
+            must(usplit_context_create(&c, &o));
+            must(usplit_context_info(c, &got));
+            assert_string_equal(got.device, f.name);
+            usplit_context_free(c);
+        } else {
+            assert_true(i > 0 && strlen(f.reason) > 0);
+            f.reason[100] = '\0';       // either text may be cut
+            refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, f.reason);
+        }
+        assert_true(f.total_bytes >= f.free_bytes && f.free_bytes >= 0);
+    }
+    usplit_device_facts cpu = device(0), short_one = {.struct_size = offsetof(usplit_device_facts, text)};
+    assert_string_equal(cpu.name, "cpu");
+    assert_true(cpu.usable && cpu.total_bytes > 1000000);
+    assert_non_null(strstr(cpu.text, "oneDNN"));
+    assert_non_null(strstr(cpu.text, "core"));
+    assert_true(strncmp(device(1).name, "cuda", 4) == 0);
+    memset(short_one.text, 0x5a, sizeof short_one.text);
+    must(usplit_device_info(0, &short_one));
+    assert_true(short_one.usable && short_one.text[0] == 0x5a);
+    refused(usplit_device_info(n, &cpu), USPLIT_ERR_ARGUMENT, "accepted: 0 to");
+    refused(usplit_device_info(-1, &cpu), USPLIT_ERR_ARGUMENT, "-1");
+    refused(usplit_device_info(0, NULL), USPLIT_ERR_ARGUMENT, "NULL");
+    refused(usplit_device_count(NULL), USPLIT_ERR_ARGUMENT, "NULL");
+    must(usplit_device_count(&n));
+    must(usplit_device_info(1, &cpu));
+    assert_non_null(strstr(usplit_error_message(), "count is NULL"));   // no device is no failure of these calls
+}
+
+// The same once more in a process that finds the plug-in, where it was built.
+static const char plugin_file[] = "lib/libusplit_cuda.so";
+static int finds_plugin;
+
+static void with_plugin(void **state)
+{
+    (void)state;
+    char command[512], self[256];
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip();                     // the CUDA libraries are not built for them
+#endif
+    if (access(plugin_file, R_OK) != 0) {
+        skip();
+    }
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(n > 0);
+    self[n] = '\0';
+    snprintf(command, sizeof command, "LD_LIBRARY_PATH=\"lib:$LD_LIBRARY_PATH\" '%s' with-plugin > %s/log 2>&1", self,
+             folder);
+    int failed = system(command);
+    snprintf(command, sizeof command, "%s '%s/log'; rm -f '%s/log'", failed ? "cat" : ":", folder, folder);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(failed, 0);
+}
+
+static void plugin_is_found(void **state)
+{
+    (void)state;
+    usplit_device_facts f = device(1);
+    assert_true(finds_plugin);
+    print_message("%s: %s\n", f.name, f.usable ? f.text : f.reason);
+    assert_null(strstr(f.reason, "libusplit_cuda.so: cannot open"));
+    assert_null(strstr(f.reason, "another version"));
+}
+
 static void devices(void **state)
 {
     (void)state;
     usplit_context_options o;
     usplit_context_facts f = {.struct_size = sizeof f};
     usplit_context *c;
+    int cuda = device(1).usable;
     must(usplit_context_options_init(&o, sizeof o));
     o.threads = 1;
-    o.device = "cuda:0";
-    refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, "cuda:0");
-    assert_null(c);
-    o.device = "cuda";
-    refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, "CUDA");
+    if (!cuda) {
+        o.device = "cuda:0";
+        refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, "cuda:0");
+        assert_null(c);
+        o.device = "cuda";
+        refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, "'cuda'");
+    }
+    o.device = "cuda:999";
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_DEVICE, "cuda:999");
     o.device = "abacus";
     refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "abacus");
     o.device = "auto";
     must(usplit_context_create(&c, &o));
     must(usplit_context_info(c, &f));
-    assert_string_equal(f.device, "cpu");
+    assert_string_equal(f.device, cuda ? "cuda:0" : "cpu");
     assert_non_null(strstr(f.reason, "auto: "));        // says what it could not have
-    assert_non_null(strstr(f.engine, "oneDNN"));
+    assert_non_null(strstr(f.engine, cuda ? "CUDA" : "oneDNN"));
     assert_int_equal(f.threads, 1);
     usplit_context_free(c);
     o.device = "cpu";
     must(usplit_context_create(&c, &o));
     must(usplit_context_info(c, &f));
     assert_string_equal(f.reason, "asked for");
+    usplit_context_free(c);
+    o.precision = USPLIT_PRECISION_FLOAT16;
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_UNSUPPORTED, "float16");
+    o.precision = 7;
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "7");
+    o.precision = USPLIT_PRECISION_FLOAT32;
+    o.deterministic = 1;
+    must(usplit_context_create(&c, &o));
     usplit_context_free(c);
     o.threads = -3;
     refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "-3");
@@ -142,7 +244,8 @@ static void parameters_by_name(void **state)
     w[2] = NAN;
     refused(usplit_model_set_parameter(m, "likelihood.parameter_net.bias", w, 4), USPLIT_ERR_NUMERIC, "2");
     float v[4] = {1, -1, 1, 1};
-    refused(usplit_model_set_parameter(m, "first_bottom_up.2.res.block.0.running_var", v, 4), USPLIT_ERR_ARGUMENT, "-1");
+    refused(usplit_model_set_parameter(m, "first_bottom_up.2.res.block.0.running_var", v, 4), USPLIT_ERR_ARGUMENT,
+            "-1");
     must(usplit_model_get_parameter(m, "likelihood.parameter_net.bias", back, 4));
     assert_true(back[2] == 3);                              // a refusal changes nothing
     usplit_model_free(m);
@@ -272,6 +375,7 @@ static int begin(void **state)
     usplit_context_options o;
     usplit_context_options_init(&o, sizeof o);
     o.threads = 1;
+    o.device = "cpu";
     return usplit_context_create(&context, &o) != USPLIT_OK || mkdtemp(folder) == NULL;
 }
 
@@ -282,10 +386,18 @@ static int end(void **state)
     return rmdir(folder);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    const struct CMUnitTest plugin_tests[] = {
+        cmocka_unit_test(plugin_is_found), cmocka_unit_test(device_list), cmocka_unit_test(devices),
+    };
+    finds_plugin = argc > 1 && strcmp(argv[1], "with-plugin") == 0;
+    if (finds_plugin) {
+        return cmocka_run_group_tests_name("api, with the plug-in", plugin_tests, begin, end);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices),        cmocka_unit_test(struct_sizes),
+        cmocka_unit_test(device_list),    cmocka_unit_test(with_plugin),
         cmocka_unit_test(parameters_by_name), cmocka_unit_test(normalisation_is_checked),
         cmocka_unit_test(files),          cmocka_unit_test(plans),
         cmocka_unit_test(kept_memory),    cmocka_unit_test(status_names),

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 #include <math.h>
 
-#include "backend/backend.h"
+#include "backend/iterate.h"
 #include "cpu/ref.h"
 #include "kernels/elem.h"
 
@@ -693,6 +693,72 @@ static void a_loss_that_is_not_finite_stops_the_step(void **state)
     close_data(&t);
 }
 
+// A step over more samples than the plan's batch: losses and gradients of its parts, by their shares.
+static void parts_of_a_batch_add_up(void **state)
+{
+    (void)state;
+    trial t;
+    for (int number = 700; begin(&t, number), t.batch < 3; number++) {
+    }
+    open_data(&t, t.config.patch);
+    open_context(&t, 2);
+    const us_graph *g = t.graph;
+    size_t n = (size_t)g->n_floats, bytes = n * sizeof(float);
+    us_plan *plan;
+    us_iterate it = {.backend = &TEST_BACKEND, .batch = 2, .n_floats = g->n_floats, .grads = calloc(n, 4),
+                     .part = calloc(n, 4)};
+    us_plan_options options = {.mode = US_PLAN_TRAIN, .layout = TEST_BACKEND.layout, .batch = 2,
+                               .kl_weight = t.kl_weight, .free_bits = t.free_bits};
+    assert_int_equal(us_plan_build(&plan, NULL, g, &options), USPLIT_OK);
+    assert_int_equal(TEST_BACKEND.compile(&it.exec, t.context, plan, 2), USPLIT_OK);
+    float *grads[2] = {calloc(n, 4), calloc(n, 4)}, *m = calloc(n, 4), *u = calloc(n, 4), *after = calloc(n, 4);
+    float *m2 = calloc(n, 4), *u2 = calloc(n, 4), *before = calloc(n, 4);
+    us_losses losses[2];
+    us_run run = run_of(&t);
+    run.noise = NULL;
+    memcpy(after, t.params, bytes);
+    memcpy(before, t.params, bytes);
+    assert_int_equal(TEST_BACKEND.prepare(it.exec, t.params), USPLIT_OK);
+    for (int i = 0; i < 2; i++) {
+        run.first = 2 * i;
+        run.samples = 2 - i;
+        assert_int_equal(TEST_BACKEND.train(it.exec, &run, &losses[i], grads[i]), USPLIT_OK);
+    }
+    double norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        grads[0][i] = (float)(2 / 3.0) * grads[0][i] + (float)(1 / 3.0) * grads[1][i];
+    }
+    assert_int_equal(TEST_BACKEND.gradient_norm(it.exec, grads[0], &norm), USPLIT_OK);
+    us_update update = {.lr = 1e-3, .clip_norm = norm / 2};
+    assert_int_equal(TEST_BACKEND.adamax(it.exec, after, grads[0], m, u, update.lr, 1, 0.5), USPLIT_OK);
+    run.first = 0;
+    run.samples = 3;
+    us_trained arrays = {t.params, m2, u2};
+    us_tally tally = {.loss_scale = 1};
+    assert_int_equal(us_iterate_begin(&it, &arrays, &tally), USPLIT_OK);
+    assert_int_equal(us_iterate_step(&it, &run, &update), USPLIT_OK);
+    assert_int_equal(us_iterate_sync(&it, 1), USPLIT_OK);
+    assert_true(fabs(it.tally.losses.loss - (2 * losses[0].loss + losses[1].loss) / 3) < 1e-6 * fabs(losses[0].loss));
+    assert_true(fabs(it.tally.gradient_norm - norm) <= 1e-5 * norm);
+    assert_int_equal(it.tally.updates, 1);
+    for (int p = 0; p < g->n_params; p++) {
+        const us_param *a = &g->params[p];
+        for (int64_t i = a->offset; us_param_trained(a) && i < a->offset + a->count; i++) {
+            // the first Adamax step is lr in the direction of the gradient: a gradient near 0 has either sign
+            float move = after[i] - before[i];
+            assert_true(fabsf(t.params[i] - after[i]) < 1e-6f || fabsf(move) < 9e-4f || fabsf(grads[0][i]) < 1e-6f);
+        }
+    }
+    float *all[] = {it.grads, it.part, grads[0], grads[1], m, u, m2, u2, after, before};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        free(all[i]);
+    }
+    TEST_BACKEND.release(it.exec);
+    us_plan_free(plan);
+    usplit_context_free(t.context);
+    close_data(&t);
+}
+
 static void one_value_per_channel_is_refused(void **state)
 {
     (void)state;
@@ -722,6 +788,7 @@ int main(void)
         cmocka_unit_test(predictions_agree_with_the_reference_and_their_windows),
         cmocka_unit_test(windows_draw_the_noise_of_the_whole),
         cmocka_unit_test(a_loss_that_is_not_finite_stops_the_step),
+        cmocka_unit_test(parts_of_a_batch_add_up),
         cmocka_unit_test(one_value_per_channel_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

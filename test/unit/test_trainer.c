@@ -240,6 +240,38 @@ static void bad_batches_are_skipped(void **state)
     drop(&s);
 }
 
+// A budget too small for the batch: it is run in parts, the largest that fit, and still learns.
+static void budget_runs_batches_in_parts(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    usplit_trainer_facts f = {.struct_size = sizeof f};
+    setup s = make(1, USPLIT_FAMILY_HAE, &to);
+    must(usplit_trainer_info(s.trainer, &f));
+    assert_int_equal(f.part_batch, 5);
+    drop(&s);
+    for (to.memory_budget = 1 << 14;; to.memory_budget += to.memory_budget / 20) {
+        s = (setup){0};
+        make_data(&s, 1);
+        usplit_model_options mo = small_model(USPLIT_FAMILY_HAE);
+        must(usplit_model_create(&s.model, s.context, &mo));
+        usplit_status status = usplit_trainer_create(&s.trainer, s.model, s.dataset, &to);
+        if (status == USPLIT_OK) {
+            break;
+        }
+        assert_int_equal(status, USPLIT_ERR_BUDGET);
+        drop(&s);
+    }
+    must(usplit_trainer_info(s.trainer, &f));
+    assert_true(f.part_batch >= 1 && f.part_batch < 5);
+    usplit_trainer_epoch first = {.struct_size = sizeof first}, last = first;
+    must(usplit_trainer_run(s.trainer, NULL, NULL));
+    must(usplit_trainer_get_epoch(s.trainer, 0, &first));
+    must(usplit_trainer_get_epoch(s.trainer, 2, &last));
+    assert_true(last.loss < first.loss);
+    drop(&s);
+}
+
 static int32_t stop_at_three(const usplit_progress *p, void *user)
 {
     (void)p;
@@ -501,6 +533,7 @@ int main(void)
         cmocka_unit_test(steady_state_allocates_nothing),
         cmocka_unit_test(training_learns),
         cmocka_unit_test(bad_batches_are_skipped),
+        cmocka_unit_test(budget_runs_batches_in_parts),
         cmocka_unit_test(cancel_leaves_a_whole_checkpoint),
         cmocka_unit_test(checkpoint_tests_itself),
         cmocka_unit_test(refusals),

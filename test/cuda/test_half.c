@@ -1,0 +1,144 @@
+// Half precision on the emulated device: fp16 activations and weights, float32 sums, losses and optimiser, a loss
+// scale that moves. Against float32 on the same device, with the same draws.
+//
+// How far apart: a half has 11 bits, one rounding is 2^-11 = 4.9e-4 of a value, and a value passes some twenty
+// roundings (weights, activations, each convolution's output) before the head; they add up like a random walk, and
+// normalisation divides by standard deviations below 1: 2e-2 of the largest value is allowed.
+#include "property/tiler_case.h"
+
+#include "cuda/emulated.h"
+
+#include "data/dataset.h"
+#include "emulate.h"
+#include "train/trainer.h"
+
+typedef struct outcome {
+    usplit_trainer_epoch epoch[3];
+    float *params;
+    int64_t n, skipped;
+    double loss_scale;
+} outcome;
+
+static usplit_context *context_there(int half)
+{
+    usplit_context *c = make_context(2);
+    emulated_take(c, half);
+    return c;
+}
+
+static outcome train(int half, int family, double first_scale)
+{
+    usplit_context *c = context_there(half);
+    usplit_dataset *dataset;
+    usplit_model *model;
+    usplit_trainer *trainer;
+    usplit_critter_options cr;
+    usplit_dataset_options ds;
+    usplit_model_options mo;
+    usplit_trainer_options to;
+    outcome o = {0};
+    assert_ok(usplit_critter_options_init(&cr, sizeof cr));
+    assert_ok(usplit_dataset_options_init(&ds, sizeof ds));
+    assert_ok(usplit_model_options_init(&mo, sizeof mo));
+    assert_ok(usplit_trainer_options_init(&to, sizeof to));
+    cr.n_frames = 12;
+    cr.size = 64;
+    cr.n_curves = 2;
+    ds.levels = 3;
+    mo.family = family;
+    mo.variant = USPLIT_VARIANT_REGULAR;
+    mo.levels = 2;
+    mo.filters = 8;
+    mo.z_dims[0] = 8;
+    mo.patch = 16;
+    to.batch = 5;
+    to.seed = 3;
+    to.max_epochs = 3;
+    to.max_validation_patches = 4;
+    assert_ok(usplit_dataset_create_critters(&dataset, c, &cr, &ds));
+    assert_ok(usplit_model_create(&model, c, &mo));
+    assert_ok(usplit_trainer_create(&trainer, model, dataset, &to));
+    trainer->state.loss_scale = first_scale;
+    assert_ok(usplit_trainer_run(trainer, NULL, NULL));
+    for (int i = 0; i < 3; i++) {
+        o.epoch[i].struct_size = sizeof o.epoch[i];
+        assert_ok(usplit_trainer_get_epoch(trainer, i, &o.epoch[i]));
+    }
+    o.n = model->graph->n_floats;
+    o.params = malloc((size_t)o.n * sizeof *o.params);
+    memcpy(o.params, model->params, (size_t)o.n * sizeof *o.params);
+    o.skipped = trainer->state.skipped;
+    o.loss_scale = trainer->state.loss_scale;
+    usplit_trainer_free(trainer);
+    usplit_model_free(model);
+    usplit_dataset_free(dataset);
+    usplit_context_free(c);
+    return o;
+}
+
+static void test_training_follows_float32(void **state)
+{
+    (void)state;
+    const int families[] = {USPLIT_FAMILY_HAE, USPLIT_FAMILY_HVAE};
+    for (int f = 0; f < 2; f++) {
+        outcome a = train(0, families[f], 1), b = train(1, families[f], 1024);
+        assert_true(a.epoch[2].loss < a.epoch[0].loss);
+        assert_true(b.skipped == 0);
+        assert_true(fabs(a.epoch[0].loss - b.epoch[0].loss) <= 2e-3 * fabs(a.epoch[0].loss));
+        // later Adamax, which divides by the largest gradient so far, has amplified the roundings: it learns as much
+        double gain = a.epoch[0].loss - a.epoch[2].loss;
+        assert_true(b.epoch[0].loss - b.epoch[2].loss >= 0.8 * gain);
+        assert_true(memcmp(a.params, b.params, (size_t)a.n * sizeof *a.params) != 0);
+        free(a.params);
+        free(b.params);
+    }
+}
+
+// A scale that makes gradients overflow is halved until they do not; those steps change nothing and are counted.
+static void test_overflow_halves_the_scale(void **state)
+{
+    (void)state;
+    outcome o = train(1, USPLIT_FAMILY_HAE, 1073741824.0);
+    assert_true(o.skipped > 0);
+    assert_true(o.loss_scale == 1073741824.0 / (double)((int64_t)1 << o.skipped));
+    for (int64_t i = 0; i < o.n; i++) {
+        assert_true(isfinite(o.params[i]));
+    }
+    free(o.params);
+}
+
+static void test_prediction_follows_float32(void **state)
+{
+    (void)state;
+    begin_case(4);
+    enum { H = 37, W = 50 };
+    float *pixels = random_pixels(H * W), *out[2];
+    for (int half = 0; half < 2; half++) {
+        usplit_model *m = make_model(context_there(half), USPLIT_FAMILY_HVAE, USPLIT_VARIANT_DEEP, 2, 16);
+        usplit_tiler *t = make_tiler(m, NULL);
+        usplit_tiler_result r = {.struct_size = sizeof r};
+        out[half] = run_planes(t, pixels, 1, H, W, &r);
+        usplit_tiler_free(t);
+        us_model_release(m);
+    }
+    float most = 0, error = 0;
+    for (int64_t i = 0; i < 2 * H * W; i++) {       // without the means that every grey level is offset by
+        most = fmaxf(most, fabsf(out[0][i] - (i < H * W ? 300 : 350)));
+        error = fmaxf(error, fabsf(out[0][i] - out[1][i]));
+    }
+    assert_true(error > 0 && error <= 2e-2f * most);
+    free(out[0]);
+    free(out[1]);
+    free(pixels);
+    assert_int_equal(us_emulate_leaks(), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_training_follows_float32),
+        cmocka_unit_test(test_overflow_halves_the_scale),
+        cmocka_unit_test(test_prediction_follows_float32),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,337 @@
+// The library on a device as its callers see it, next to the CPU: loss curves, repeatability, resuming, models that
+// change devices, memory that runs out. On a machine with a GPU through the public header and the plug-in (make
+// check-gpu); under emulation smaller, with the emulated device put into the context.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "usplit.h"
+
+#ifdef US_EMULATE
+#include "cuda/emulated.h"
+#include "emulate.h"
+enum { STEPS = 12, EPOCH_STEPS = 4, REPEATED = 4, FILTERS = 8, LEVELS = 2, PATCH = 16, BATCH = 3 };
+#else
+enum { STEPS = 200, EPOCH_STEPS = 20, REPEATED = 50, FILTERS = 16, LEVELS = 3, PATCH = 32, BATCH = 8 };
+#endif
+
+enum { EPOCHS = STEPS / EPOCH_STEPS, SIDE = 64, FRAMES = 12 };
+
+static char folder[] = "/tmp/usplit-device-XXXXXX";
+
+static const char *file(const char *name)
+{
+    static char path[4][256];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static void must(usplit_status status)
+{
+    if (status != USPLIT_OK) {
+        fail_msg("status %d: %s", status, usplit_error_message());
+    }
+}
+
+// ---- A training -----------------------------------------------------------------------------------------
+
+typedef enum where { CPU, FLOATS, HALVES } where;
+
+static const char *const names[] = {"cpu", "cuda:0 in float32", "cuda:0 in fp16"};
+
+static usplit_context *open_context(where w)
+{
+    usplit_context *c;
+    usplit_context_options o;
+    must(usplit_context_options_init(&o, sizeof o));
+    o.device = "cpu";
+#ifndef US_EMULATE
+    o.device = w == CPU ? "cpu" : "cuda:0";
+    o.precision = w == HALVES ? USPLIT_PRECISION_FLOAT16 : USPLIT_PRECISION_FLOAT32;
+    o.deterministic = 1;
+#endif
+    must(usplit_context_create(&c, &o));
+#ifdef US_EMULATE
+    if (w != CPU) {
+        emulated_take(c, w == HALVES);
+    }
+#endif
+    return c;
+}
+
+typedef struct work {
+    usplit_context *context;
+    usplit_dataset *dataset;
+    usplit_model *model;
+    usplit_trainer *trainer;
+} work;
+
+static usplit_trainer_options training(int64_t steps)
+{
+    usplit_trainer_options o;
+    must(usplit_trainer_options_init(&o, sizeof o));
+    o.batch = BATCH;
+    o.seed = 3;
+    o.max_steps = steps;
+    o.steps_per_epoch = EPOCH_STEPS;
+    o.max_validation_patches = 4;
+    return o;
+}
+
+static work begin(where w, int family, const usplit_trainer_options *to)
+{
+    work x;
+    usplit_critter_options cr;
+    usplit_dataset_options ds;
+    usplit_model_options mo;
+    must(usplit_critter_options_init(&cr, sizeof cr));
+    must(usplit_dataset_options_init(&ds, sizeof ds));
+    must(usplit_model_options_init(&mo, sizeof mo));
+    cr.n_frames = FRAMES;
+    cr.size = SIDE;
+    cr.n_curves = 2;
+    ds.levels = LEVELS + 1;
+    mo.family = family;
+    mo.variant = USPLIT_VARIANT_REGULAR;
+    mo.levels = LEVELS;
+    mo.filters = FILTERS;
+    mo.z_dims[0] = FILTERS;
+    mo.patch = PATCH;
+    x.context = open_context(w);
+    must(usplit_dataset_create_critters(&x.dataset, x.context, &cr, &ds));
+    must(usplit_model_create(&x.model, x.context, &mo));
+    must(usplit_trainer_create(&x.trainer, x.model, x.dataset, to));
+    return x;
+}
+
+static void end(work *x)
+{
+    usplit_trainer_free(x->trainer);
+    usplit_model_free(x->model);
+    usplit_dataset_free(x->dataset);
+    usplit_context_free(x->context);
+}
+
+static work trained(where w, int family, int64_t steps)
+{
+    usplit_trainer_options to = training(steps);
+    work x = begin(w, family, &to);
+    must(usplit_trainer_run(x.trainer, NULL, NULL));
+    return x;
+}
+
+static double epoch_loss(const work *x, int epoch)
+{
+    usplit_trainer_epoch row = {.struct_size = sizeof row};
+    must(usplit_trainer_get_epoch(x->trainer, epoch, &row));
+    return row.loss;
+}
+
+// Every parameter and running statistic, bit for bit.
+static void same_models(const usplit_model *a, const usplit_model *b)
+{
+    usplit_model_facts facts = {.struct_size = sizeof facts};
+    must(usplit_model_info(a, &facts));
+    assert_true(facts.n_entries > 0);
+    for (int64_t i = 0; i < facts.n_entries; i++) {
+        const char *name;
+        int64_t shape[4], count = 1;
+        int32_t dims;
+        must(usplit_model_get_entry(a, i, &name, shape, &dims));
+        for (int k = 0; k < dims; k++) {
+            count *= shape[k];
+        }
+        float *x = calloc((size_t)count, sizeof *x), *y = calloc((size_t)count, sizeof *y);
+        must(usplit_model_get_parameter(a, name, x, count));
+        must(usplit_model_get_parameter(b, name, y, count));
+        if (memcmp(x, y, (size_t)count * sizeof *x) != 0) {
+            fail_msg("'%s' differs", name);
+        }
+        free(x);
+        free(y);
+    }
+}
+
+// ---- Tests ----------------------------------------------------------------------------------------------
+
+// Mean losses of the epochs, both families. The same seed draws the same patches, masks and noise everywhere, so only
+// roundings differ, and a training spreads them: the CPU's own curve, begun from weights moved by one part in 2^20,
+// differs by up to CURVE_FLOATS / 10 of the first loss in the larger of these trainings, and from weights moved by one
+// part in 2^11, the rounding of a half, by up to CURVE_HALVES / 4 (which rounds at every step, not only at first).
+static const double CURVE_FLOATS = 2e-3, CURVE_HALVES = 2e-2;
+
+static void loss_curves_agree(void **state)
+{
+    (void)state;
+    for (int family = 0; family < 2; family++) {
+        work cpu = trained(CPU, family, STEPS);
+        double first = fabs(epoch_loss(&cpu, 0));
+        for (where w = FLOATS; w <= HALVES; w++) {
+            work x = trained(w, family, STEPS);
+            double allowed = w == FLOATS ? CURVE_FLOATS : CURVE_HALVES;
+            for (int i = 0; i < EPOCHS; i++) {
+                double want = epoch_loss(&cpu, i), got = epoch_loss(&x, i);
+                if (!(fabs(got - want) <= allowed * first)) {
+                    fail_msg("family %d, %s, epoch %d: loss %.6f, on the CPU %.6f", family, names[w], i, got, want);
+                }
+            }
+            usplit_trainer_facts facts = {.struct_size = sizeof facts};
+            must(usplit_trainer_info(x.trainer, &facts));
+            assert_int_equal(facts.step, STEPS);
+            assert_int_equal(facts.skipped_steps, 0);
+            end(&x);
+        }
+        assert_true(epoch_loss(&cpu, EPOCHS - 1) < epoch_loss(&cpu, 0));
+        end(&cpu);
+    }
+}
+
+static void trainings_repeat(void **state)
+{
+    (void)state;
+    for (where w = FLOATS; w <= HALVES; w++) {
+        work a = trained(w, USPLIT_FAMILY_HVAE, REPEATED), b = trained(w, USPLIT_FAMILY_HVAE, REPEATED);
+        same_models(a.model, b.model);
+        end(&a);
+        end(&b);
+    }
+}
+
+// The second half in a new process's place: another context, model and trainer.
+static void resume_is_exact(void **state)
+{
+    (void)state;
+    for (where w = FLOATS; w <= HALVES; w++) {
+        usplit_trainer_options to = training(REPEATED);
+        work whole = trained(w, USPLIT_FAMILY_HVAE, REPEATED), half = trained(w, USPLIT_FAMILY_HVAE, REPEATED / 2 + 1);
+        must(usplit_trainer_save(half.trainer, file("half.h5")));
+        end(&half);
+        work rest = begin(w, USPLIT_FAMILY_HVAE, &to);
+        must(usplit_trainer_resume(rest.trainer, file("half.h5")));
+        must(usplit_trainer_run(rest.trainer, NULL, NULL));
+        same_models(whole.model, rest.model);
+        end(&whole);
+        end(&rest);
+    }
+}
+
+// A frame split by the model in `file`, in units of the targets' deviation.
+static float *split(where w, const char *path, const float *pixels)
+{
+    usplit_context *context = open_context(w);
+    usplit_model *model;
+    usplit_tiler *tiler;
+    usplit_image src, dst;
+    usplit_tiler_result r = {.struct_size = sizeof r};
+    float *planes = calloc(2 * SIDE * SIDE, sizeof *planes);
+    union { const float *c; void *v; } data = {pixels};
+    must(usplit_model_load(&model, context, path));
+    must(usplit_tiler_create(&tiler, model, NULL));
+    must(usplit_image_init(&src, sizeof src, data.v, USPLIT_TYPE_F32, 1, SIDE, SIDE, 1));
+    must(usplit_image_init(&dst, sizeof dst, planes, USPLIT_TYPE_F32, 1, SIDE, SIDE, 2));
+    must(usplit_tiler_run(tiler, &src, &dst, &r, NULL, NULL));
+    for (int i = 0; i < 2 * SIDE * SIDE; i++) {
+        planes[i] = (float)(((double)planes[i] - r.offset[i % 2]) / r.gain[i % 2]);
+    }
+    usplit_tiler_free(tiler);
+    usplit_model_free(model);
+    usplit_context_free(context);
+    return planes;
+}
+
+// Trained here, used there, drawn latents included. Float32 sums of some thousand terms in another order: 1e-4 of the
+// largest value. Half: 2^-11 in every one of some twenty layers: 2e-2.
+static void models_change_devices(void **state)
+{
+    static float pixels[SIDE * SIDE];
+    (void)state;
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        pixels[i] = (float)(20 + 20 * sin(0.3 * (i % SIDE)) * cos(0.2 * (i / SIDE)));    // NOLINT
+    }
+    for (where from = CPU; from <= HALVES; from++) {
+        work x = trained(from, USPLIT_FAMILY_HVAE, REPEATED);
+        must(usplit_model_save(x.model, file("model.h5")));
+        end(&x);
+        float *want = split(CPU, file("model.h5"), pixels);
+        double most = 0;
+        for (int i = 0; i < 2 * SIDE * SIDE; i++) {
+            most = fmax(most, fabs((double)want[i]));
+        }
+        for (where to = FLOATS; to <= HALVES; to++) {
+            float *got = split(to, file("model.h5"), pixels);
+            for (int i = 0; i < 2 * SIDE * SIDE; i++) {
+                if (!(fabs((double)got[i] - (double)want[i]) <= (to == FLOATS ? 1e-4 : 2e-2) * most)) {
+                    fail_msg("trained on %s, used on %s: value %d is %g, on the CPU %g (largest %g)", names[from],
+                             names[to], i, (double)got[i], (double)want[i], most);
+                }
+            }
+            free(got);
+        }
+        free(want);
+    }
+}
+
+// Far more than a device has: an error that names what can be made smaller, and a context that goes on.
+static void memory_runs_out(void **state)
+{
+    (void)state;
+#ifdef US_EMULATE
+    enum { HUGE_BATCH = 400 };
+    us_emulate_memory(32 << 20);
+#else
+    enum { HUGE_BATCH = 1 << 18 };
+#endif
+    usplit_trainer_options to = training(3);
+    work x = begin(FLOATS, USPLIT_FAMILY_HVAE, &to);
+    usplit_trainer_free(x.trainer);
+    to.batch = HUGE_BATCH;
+    usplit_status status = usplit_trainer_create(&x.trainer, x.model, x.dataset, &to);
+    status = status == USPLIT_OK ? usplit_trainer_step(x.trainer) : status;
+    assert_int_equal(status, USPLIT_ERR_MEMORY);
+    const char *text = usplit_error_message();
+    if (!strstr(text, "batch") || !strstr(text, "filters") || !strstr(text, "patch")) {
+        fail_msg("the message does not say what helps: %s", text);
+    }
+    usplit_trainer_free(x.trainer);
+    to.batch = BATCH;
+    must(usplit_trainer_create(&x.trainer, x.model, x.dataset, &to));
+    must(usplit_trainer_run(x.trainer, NULL, NULL));
+    end(&x);
+#ifdef US_EMULATE
+    us_emulate_memory((int64_t)16 << 30);
+#endif
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int drop_folder(void **state)
+{
+    (void)state;
+    unlink(file("half.h5"));
+    unlink(file("model.h5"));
+    return rmdir(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(loss_curves_agree),     cmocka_unit_test(trainings_repeat),
+        cmocka_unit_test(resume_is_exact),       cmocka_unit_test(models_change_devices),
+        cmocka_unit_test(memory_runs_out),
+    };
+    return cmocka_run_group_tests_name("on_device", tests, make_folder, drop_folder);
+}
