@@ -35,7 +35,8 @@ us_cu_optimiser us_exec_optimiser(const us_exec *e)
 {
     us_cu_optimiser o = {.table = e->d_params, .n_params = e->tables.n_params, .half = e->half,
                          .n_floats = e->tables.n_floats, .params = e->params, .m = e->m, .u = e->u,
-                         .grads = e->grads, .weight_grads = e->weight_grads, .total = e->total, .weights = e->half ? e->weights : NULL,
+                         .grads = e->grads, .weight_grads = e->weight_grads, .total = e->total,
+                         .weights = e->half ? e->weights : NULL,
                          .partials = e->norm_partials, .counter = e->counter};
     return o;
 }
@@ -205,16 +206,22 @@ static usplit_status compile(us_exec **out, usplit_context *context, const us_pl
     return USPLIT_OK;
 }
 
+static int element_bytes(const usplit_context *context)
+{
+    const us_cuda *cuda = context->device;
+    return cuda->half ? 2 : 4;
+}
+
 // Activations, inputs and staging; what convolutions need besides is known when they are compiled.
 static int64_t plan_bytes(const usplit_context *context, const us_plan *plan, int workers)
 {
-    const us_cuda *cuda = context->device;
-    int64_t element = cuda->half ? 2 : 4, batch = plan->options.batch, inputs = 0;
+    int64_t element = element_bytes(context), batch = plan->options.batch, inputs = 0;
     for (int i = 0; i < plan->n_tensors; i++) {
         inputs += plan->tensors[i].external ? plan->tensors[i].floats * batch : 0;
     }
     int64_t pipes = plan->options.mode == US_PLAN_TRAIN ? 1 : workers;
-    return pipes * (plan->sample_floats * batch * element + inputs * 4 * (1 + US_CUDA_SLOTS) + 8 * batch * plan->n_sums);
+    int64_t staging = inputs * 4 * (1 + US_CUDA_SLOTS), sums = 8 * batch * plan->n_sums;
+    return pipes * (plan->sample_floats * batch * element + staging + sums);
 }
 
 static int64_t device_bytes(const us_exec *e)
@@ -520,6 +527,7 @@ const us_backend us_backend_cuda = {
     .workers = 2,
     .describe = describe,
     .compile = compile,
+    .element_bytes = element_bytes,
     .plan_bytes = plan_bytes,
     .release = release,
     .prepare = prepare,

@@ -446,7 +446,8 @@ usplit_status us_pipe_start(us_pipe *p, int n, const us_run *runs, const us_upda
     US_CUDA_TRY(us_event_wait(slot->copied));
     US_TRY(write_inputs(p, slot, n, runs, gathered));
     *slot->run = (us_cu_run){.first = runs->first, .share = part ? part->share : 1,
-                             .part_first = part ? part->first : 1, .part_last = part ? part->last : 1, .active = n, .mean_latents = runs->mean_latents,
+                             .part_first = part ? part->first : 1, .part_last = part ? part->last : 1, .active = n,
+                             .mean_latents = runs->mean_latents,
                              .batch_scale = (float)e->batch / (float)n, .seed = runs->seed, .step = runs->step,
                              .lr = update ? (float)update->lr : 0, .clip_norm = update ? (float)update->clip_norm : 0};
     fill_samples(e, slot, n, runs);

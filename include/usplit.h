@@ -442,7 +442,7 @@ USPLIT_API usplit_status usplit_model_plan_text(const usplit_model *model, int32
                                                 void *user);
 /* Runs the self-test stored in the checkpoint: a small input against its expected output. *error is the
  * largest deviation relative to the output's maximum. USPLIT_ERR_STATE: the model carries none;
- * USPLIT_ERR_NUMERIC: the deviation is over 1e-3. */
+ * USPLIT_ERR_NUMERIC: the deviation is over 1e-3 (in float16 2e-2; the pair is made in float32 on the CPU). */
 USPLIT_API usplit_status usplit_model_check(const usplit_model *model, double *error);
 
 /* ---- Trainer ----------------------------------------------------------------------------------- */
@@ -547,7 +547,7 @@ typedef struct usplit_tiler_options {
                                    the patch for inner (16 of 64), 0 for outer */
     int32_t samples;            /* M, posterior samples averaged (1); ignored by HAE and LATENT_MEAN */
     int32_t latent;             /* USPLIT_LATENT_* */
-    int32_t batch;              /* tiles per worker and pass; 0: chosen */
+    int32_t batch;              /* tiles a worker predicts together, at most; 0: chosen (CPU: always 1) */
     uint64_t seed;              /* of the latent noise (0); keyed by absolute position */
     int64_t memory_budget;      /* bytes; 0: no limit. The batch shrinks to fit, the patch never does */
 } usplit_tiler_options;

@@ -77,9 +77,10 @@ usplit_status usplit_tiler_plan(const usplit_tiler *tiler, int64_t height, int64
         .tile_columns = g->columns,
         .patch = g->patch,
         .inner = g->inner,
-        .batch = 1,
+        .batch = tiler->batch,
+        .device_bytes = us_tiler_device_bytes(tiler),
         .workers = l.workers,
-        .host_bytes = l.fixed_bytes + l.rows_bytes + l.band_bytes,
+        .host_bytes = l.fixed_bytes + l.rows_bytes + l.band_bytes - us_tiler_device_bytes(tiler),
         .covered_height = g->covered_height,
         .covered_width = g->covered_width,
     };

@@ -94,6 +94,7 @@ typedef struct us_backend {
     usplit_status (*compile)(us_exec **out, usplit_context *context, const us_plan *plan, int workers);
     // Bytes an executable of the plan will hold for its activations, before it is compiled; NULL:
     // us_plan_arena_bytes.
+    int (*element_bytes)(const usplit_context *context);    // of an activation; NULL: 4
     int64_t (*plan_bytes)(const usplit_context *context, const us_plan *plan, int workers);
     void (*release)(us_exec *exec);
     // Takes over the parameters: packs weights, running statistics. Call when they have changed.

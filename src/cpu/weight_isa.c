@@ -106,7 +106,8 @@ void RUN(const us_weight_shape *s, const float *x, const float *g, float *partia
             for (int c = 0; c < groups; c++) {
                 for (int t = 0; t < taps; t++) {
                     const float *first = xp + (((ptrdiff_t)c * height + t / s->k) * width + t % s->k) * 4;
-                    tile(first, 4 * width, scratch, rows, s->w, partial + (((ptrdiff_t)b * groups + c) * taps + t) * 64);
+                    tile(first, 4 * width, scratch, rows, s->w,
+                         partial + (((ptrdiff_t)b * groups + c) * taps + t) * 64);
                 }
             }
         }

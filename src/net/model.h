@@ -25,6 +25,7 @@ struct usplit_model {
     int64_t n_history, cap_history;
     float *selftest_input;          // [1 + lc_count][patch][patch], NULL: none
     float *selftest_output;         // [patch][patch][2K]
+    int64_t edits;                  // changes of params by hand: a trainer's backend may hold copies
     int trainers;                   // alive: 0 or 1
 };
 

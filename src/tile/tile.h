@@ -130,6 +130,8 @@ typedef struct us_tile_layout {
 
 usplit_status us_tiler_layout(const usplit_tiler *tiler, int64_t height, int64_t width,
                               us_tile_layout *layout);
+// What its executable holds on a device, as it is compiled now.
+int64_t us_tiler_device_bytes(const usplit_tiler *tiler);
 // Makes the executable fit the layout.
 usplit_status us_tiler_compile(usplit_tiler *tiler, int workers);
 

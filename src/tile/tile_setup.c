@@ -30,6 +30,11 @@ usplit_status us_tiler_compile(usplit_tiler *t, int workers)
     return USPLIT_OK;
 }
 
+int64_t us_tiler_device_bytes(const usplit_tiler *t)
+{
+    return t->exec && t->backend->device_bytes ? t->backend->device_bytes(t->exec) : 0;
+}
+
 // Everything but the buffers of a run.
 static int64_t fixed_bytes(const usplit_tiler *t, int workers)
 {
@@ -118,11 +123,21 @@ static usplit_status set_up(usplit_tiler *t)
         t->max_workers = t->backend->workers;
     }
     t->batch = t->backend->tile_batch < US_TILE_MAX_BATCH ? t->backend->tile_batch : US_TILE_MAX_BATCH;
+    t->batch = o->batch > 0 && o->batch < t->batch ? o->batch : t->batch;
     US_TRY(build_plan(t));
     t->own_bytes = count_bytes(t);
     int workers = t->max_workers;
     if (o->memory_budget > 0) {
         US_TRY(measure_exec(t));
+        while (t->batch > 1 && fixed_bytes(t, workers) > o->memory_budget) {    // smaller batches, then fewer workers
+            us_plan_free(t->plan);
+            t->plan = NULL;
+            us_graph_free(t->own_graph);
+            t->own_graph = NULL;
+            t->batch /= 2;
+            US_TRY(build_plan(t));
+            US_TRY(measure_exec(t));
+        }
         while (workers > 1 && fixed_bytes(t, workers) > o->memory_budget) {
             workers--;
         }

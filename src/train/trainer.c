@@ -27,7 +27,8 @@ void us_trainer_free(usplit_trainer *t)
     b->release(t->check);
     us_plan_free(t->plan);
     us_plan_free(t->check_plan);
-    void *blocks[] = {t->iterate.grads, t->iterate.part, t->places, t->staging, t->check_input, t->check_target, t->check_head,
+    void *blocks[] = {t->iterate.grads, t->iterate.part, t->places, t->staging, t->check_input,
+                      t->check_target, t->check_head,
                       t->state.m, t->state.u, t->best_file, t->last_file};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         us_free(t->a, blocks[i]);
@@ -323,7 +324,7 @@ static int batch_now(const usplit_trainer *t)
 static usplit_status optimise(usplit_trainer *t, int samples)
 {
     us_training_state *s = &t->state;
-    if (!t->begun) {
+    if (!t->begun || t->edits != t->model->edits) {
         us_trained arrays = {t->model->params, s->m, s->u};
         us_tally tally = {.updates = s->updates, .skipped = s->skipped, .counted = s->epoch_steps,
                           .sum_loss = s->epoch_loss, .sum_reconstruction = s->epoch_reconstruction,
@@ -331,6 +332,7 @@ static usplit_status optimise(usplit_trainer *t, int samples)
                           .loss_scale = s->loss_scale, .good_steps = s->good_steps};
         US_TRY(us_iterate_begin(&t->iterate, &arrays, &tally));
         t->begun = 1;
+        t->edits = t->model->edits;
     }
     us_run run = {.seed = (uint64_t)s->seed, .step = s->step, .samples = samples, .fill = fill, .user = t};
     for (int i = 0; t->on_device && i < samples; i++) {

@@ -1,4 +1,8 @@
 // make parity: every fixture file of a folder, one line per file and group, then "N passed, M failed, K skipped".
+//
+//   parity [--device NAME] [--precision 16|32] FOLDER-OR-FILE
+//
+// On another device than the CPU the network files only; with other tolerances (net_case.c).
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +15,7 @@
 
 typedef struct tally {
     const char *file;
+    us_net_device device;
     int passed, failed, skipped;
 } tally;
 
@@ -45,6 +50,11 @@ static void run_file(const char *path, tally *t)
 {
     const char *why = "";
     if (is_pieces(path)) {
+        if (strcmp(t->device.name, "cpu") != 0) {
+            printf("skip %-28s parts of the library that run on the CPU\n", t->file);
+            t->skipped++;
+            return;
+        }
         int failed = us_parity_pieces_data(path, report, t) | us_parity_pieces_math(path, report, t) |
                      us_parity_pieces_tiled(path, report, t);
         if (failed) {
@@ -53,7 +63,7 @@ static void run_file(const char *path, tally *t)
         }
         return;
     }
-    int result = us_net_case(path, report, t, &why);
+    int result = us_net_case(path, &t->device, report, t, &why);
     if (result == 1) {
         printf("FAIL %-28s %s\n", t->file, why);
         t->failed++;
@@ -63,23 +73,42 @@ static void run_file(const char *path, tally *t)
     }
 }
 
+// The folder or file; NULL: wrong usage.
+static const char *parse(int argc, char **argv, us_net_device *device)
+{
+    const char *path = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (i + 1 < argc && !strcmp(argv[i], "--device")) {
+            device->name = argv[++i];
+        } else if (i + 1 < argc && !strcmp(argv[i], "--precision")) {
+            device->half = !strcmp(argv[++i], "16");
+        } else if (path || argv[i][0] == '-') {
+            return NULL;
+        } else {
+            path = argv[i];
+        }
+    }
+    return path;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: parity FOLDER-OR-FILE\n");
+    tally t = {.device = {"cpu", 0}};
+    const char *where = parse(argc, argv, &t.device);
+    if (!where) {
+        fprintf(stderr, "usage: parity [--device NAME] [--precision 16|32] FOLDER-OR-FILE\n");
         return 2;
     }
-    tally t = {0};
     struct dirent **list;
-    int n = scandir(argv[1], &list, is_h5, alphasort);
+    int n = scandir(where, &list, is_h5, alphasort);
     if (n < 0) {
-        const char *slash = strrchr(argv[1], '/');
-        t.file = slash ? slash + 1 : argv[1];
-        run_file(argv[1], &t);
+        const char *slash = strrchr(where, '/');
+        t.file = slash ? slash + 1 : where;
+        run_file(where, &t);
     }
     for (int i = 0; i < n; i++) {
         char path[1024];
-        snprintf(path, sizeof path, "%s/%s", argv[1], list[i]->d_name);
+        snprintf(path, sizeof path, "%s/%s", where, list[i]->d_name);
         t.file = list[i]->d_name;
         run_file(path, &t);
         free(list[i]);

@@ -251,7 +251,8 @@ static outcome train(trial *t, int threads, const us_run *run)
                  .has_grad = calloc((size_t)g->n_params, 1)};
     us_plan *plan;
     us_exec *exec;
-    us_plan_options options = {.mode = US_PLAN_TRAIN, .layout = TEST_BACKEND.layout, .batch = t->batch, .kl_weight = t->kl_weight,
+    us_plan_options options = {.mode = US_PLAN_TRAIN, .layout = TEST_BACKEND.layout, .batch = t->batch,
+                               .kl_weight = t->kl_weight,
                                .free_bits = t->free_bits, .outputs = &g->head, .n_outputs = 1};
     open_context(t, threads);
     assert_int_equal(us_plan_build(&plan, NULL, g, &options), USPLIT_OK);
