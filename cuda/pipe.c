@@ -117,7 +117,7 @@ static usplit_status allocate_device(us_pipe *p)
     }
     lay(parts, n, p->block);
     e->pipe_bytes = bytes;
-    US_CUDA_TRY(us_fill_zero(p->stream, p->counters, (plan->n_programs + 1) * 4));
+    US_CUDA_TRY(us_fill_zero(p->stream, p->block, bytes));
     return USPLIT_OK;
 }
 
@@ -293,8 +293,20 @@ static usplit_status walk_optimiser(us_pipe *p)
     return USPLIT_OK;
 }
 
+// Runs it once with no active sample, which touches nothing that is used later: kernels are loaded at their first
+// launch, and loading is not for a stream that records.
+static usplit_status rehearse(us_pipe *p, usplit_status (*what)(us_pipe *))
+{
+    US_CUDA_TRY(us_fill_zero(p->stream, p->run, sizeof *p->run));
+    US_TRY(what(p));
+    return us_pipe_wait(p);
+}
+
 static usplit_status record(us_pipe *p, usplit_status (*what)(us_pipe *), us_recording **out)
 {
+    US_TRY(us_pipe_wait(p));            // the old one may be running
+    us_record_free(*out);
+    *out = NULL;
     US_CUDA_TRY(us_record_begin(p->stream));
     usplit_status status = what(p);
     const char *text = us_record_end(p->stream, out);   // ends the capture in any case
@@ -305,15 +317,12 @@ static usplit_status record(us_pipe *p, usplit_status (*what)(us_pipe *), us_rec
 
 usplit_status us_pipe_record_optimiser(us_pipe *p)
 {
-    us_record_free(p->optimise);
-    p->optimise = NULL;
     return record(p, walk_optimiser, &p->optimise);
 }
 
 usplit_status us_pipe_record_gather(us_pipe *p)
 {
-    us_record_free(p->gathered);
-    p->gathered = NULL;
+    US_TRY(rehearse(p, walk_gathered));
     return record(p, walk_gathered, &p->gathered);
 }
 
@@ -325,7 +334,11 @@ usplit_status us_pipe_make(us_pipe *p, us_exec *exec)
     US_TRY(allocate_device(p));
     US_TRY(allocate_pinned(p));
     make_env(p);
+    US_TRY(rehearse(p, walk));
     US_TRY(record(p, walk, &p->recording));
+    if (exec->train) {                  // parameters and state come later, with prepare and begin
+        US_TRY(rehearse(p, walk_optimiser));
+    }
     return exec->train ? record(p, walk_optimiser, &p->optimise) : USPLIT_OK;
 }
 

@@ -63,7 +63,7 @@ static usplit_status one_tile(void *user, int task, int worker)
     tile_job *j = user;
     const float *head;
     us_run run = {.seed = 1, .step = task, .fill = fill, .user = j->graph};
-    return us_backend_cpu.predict(j->exec, worker, &run, &head);
+    return us_backend_cpu.predict(j->exec, worker, 1, &run, &head);
 }
 
 static usplit_status measure(const settings *s, usplit_context *context, us_graph *g, measured *m)

@@ -18,7 +18,7 @@
 #ifdef US_EMULATE
 #include "cuda/emulated.h"
 #include "emulate.h"
-enum { STEPS = 8, EPOCH_STEPS = 4, REPEATED = 4, FILTERS = 8, LEVELS = 2, PATCH = 16, BATCH = 3 };
+enum { STEPS = 4, EPOCH_STEPS = 2, REPEATED = 3, FILTERS = 8, LEVELS = 2, PATCH = 16, BATCH = 3 };
 enum { BIG_FILTERS = FILTERS, BIG_PATCH = 32, BIG_SIDE = 64, BIG_BATCH = 400 };
 #else
 enum { STEPS = 200, EPOCH_STEPS = 20, REPEATED = 50, FILTERS = 16, LEVELS = 3, PATCH = 32, BATCH = 8 };
@@ -202,7 +202,9 @@ static void loss_curves_agree(void **state)
             assert_int_equal(facts.skipped_steps, 0);
             end(&x);
         }
-        assert_true(epoch_loss(&cpu, EPOCHS - 1) < epoch_loss(&cpu, 0));
+        if (STEPS >= 100) {     // so that curves are compared that go somewhere
+            assert_true(epoch_loss(&cpu, EPOCHS - 1) < 0.9 * epoch_loss(&cpu, 0));
+        }
         end(&cpu);
     }
 }
