@@ -54,13 +54,11 @@ static int round_up(int n, int m)
 
 // ---- Forward ----
 
-// A 1x1 convolution that is cheap to redo: in front of a gate (twice the channels to keep), or a merge of two inputs
-// into half their channels. A ninth of the work of the others.
-static int is_cheap(const us_graph *g, int node)
+// A 1x1 convolution in front of a gate: twice the channels to keep, a ninth of the work to redo.
+static int feeds_gate(const us_graph *g, int node)
 {
-    const us_node *n = &g->nodes[node];
-    int gate = node + 1 < g->n_nodes && g->nodes[node + 1].op == US_OP_GATE && g->nodes[node + 1].in[0] == node;
-    return n->k == 1 && n->op == US_OP_CONV && (gate || g->nodes[n->in[0]].op == US_OP_CONCAT);
+    return g->nodes[node].k == 1 && node + 1 < g->n_nodes && g->nodes[node + 1].op == US_OP_GATE &&
+           g->nodes[node + 1].in[0] == node;
 }
 
 static usplit_status forward_conv(us_lowering *l, int i, int *out)
@@ -79,7 +77,7 @@ static usplit_status forward_conv(us_lowering *l, int i, int *out)
     US_TRY(us_plan_grow(p->a, &p->convs, p->n_convs, &p->cap_convs, sizeof *p->convs));
     p->convs[p->n_convs++] = c;
     l->aux[2 * i] = p->n_convs - 1;
-    if (is_cheap(l->graph, i)) {      // cheaper to do again in the backward pass than to keep (networks 11)
+    if (feeds_gate(l->graph, i)) {      // cheaper to do again in the backward pass than to keep (networks 11)
         l->values[*out].redo = p->n_convs;
         l->values[*out].in[0] = l->forward[n->in[0]];
     }
