@@ -340,15 +340,38 @@ USPLIT_API usplit_status usplit_dataset_get_frame(const usplit_dataset *dataset,
 
 typedef struct usplit_model usplit_model;
 
-enum { USPLIT_FAMILY_HVAE = 0, USPLIT_FAMILY_HAE = 1 };
+/* HVAE, HAE: hierarchical (variational) autoencoders (networks 3, 4). UNET: trained with the mean squared error
+ * (networks 7). BRAVENET: two resolutions, two side outputs in training (networks 8). */
+enum { USPLIT_FAMILY_HVAE = 0, USPLIT_FAMILY_HAE = 1, USPLIT_FAMILY_UNET = 2, USPLIT_FAMILY_BRAVENET = 3 };
 
 /* Paper section 3: how lateral context enters. */
 enum {
-    USPLIT_VARIANT_VANILLA = 0, /* no lateral context */
-    USPLIT_VARIANT_LEAN = 1,    /* context in the bottom-up pass only */
-    USPLIT_VARIANT_REGULAR = 2, /* context kept through the top-down pass */
-    USPLIT_VARIANT_DEEP = 3     /* Regular, with further levels below the context */
+    USPLIT_VARIANT_VANILLA = 0, /* no lateral context; of a U-Net: the plain one */
+    USPLIT_VARIANT_LEAN = 1,    /* HVAE, HAE: context in the bottom-up pass only */
+    USPLIT_VARIANT_REGULAR = 2, /* context kept through the top-down pass; HVAE, HAE, U-Net; BraveNet's only one */
+    USPLIT_VARIANT_DEEP = 3,    /* HVAE, HAE: Regular, with further levels below the context */
+    USPLIT_VARIANT_CONTEXT_AWARE = 4 /* U-Net: four directional recurrences on every skip (networks 7.4); it
+                                   takes its training size only */
 };
+
+/* Options of the published code that no published configuration uses, and of the paper where its text says
+ * something else than its code. */
+enum { USPLIT_ACTIVATION_ELU = 0, USPLIT_ACTIVATION_RELU = 1, USPLIT_ACTIVATION_LEAKY_RELU = 2 /* slope 0.01 */ };
+enum {
+    USPLIT_LOGVAR_PIXELWISE = 0,    /* a predicted log-variance per pixel and channel (published) */
+    USPLIT_LOGVAR_NONE = 1,         /* none: loss (mean - target)^2 / 2; what the paper's HAE runs used */
+    USPLIT_LOGVAR_CHANNELWISE = 2,  /* averaged over the patch */
+    USPLIT_LOGVAR_GLOBAL = 3        /* averaged over the patch and the channels */
+};
+enum {
+    USPLIT_MERGE_RESIDUAL = 0,          /* 1 x 1 convolution, gated residual block (published) */
+    USPLIT_MERGE_RESIDUAL_UNGATED = 1,
+    USPLIT_MERGE_LINEAR = 2             /* the 1 x 1 convolution alone, as the paper's text has it */
+};
+enum { USPLIT_KL_MONTE_CARLO = 0, USPLIT_KL_ANALYTICAL = 1 };
+/* More than 4 levels: REFERENCE multiplies the posterior's features by sqrt(2 (i + 1)), PAPER divides what level i's
+ * bottom-up block hands to the top-down pass by sqrt(2^i) (networks 12, row 1). */
+enum { USPLIT_LATENT_SCALE_REFERENCE = 0, USPLIT_LATENT_SCALE_PAPER = 1, USPLIT_LATENT_SCALE_NONE = 2 };
 
 enum { USPLIT_MAX_LEVELS = 12 };
 
@@ -357,9 +380,10 @@ typedef struct usplit_model_options {
     size_t struct_size;
     int32_t family;             /* USPLIT_FAMILY_* */
     int32_t variant;            /* USPLIT_VARIANT_* (default of _init: Lean) */
-    int32_t levels;             /* n, hierarchy levels, 1..12 (4; Deep 8) */
-    int32_t lc_count;           /* n_LC, lateral-context inputs, at most levels (4; Vanilla 0) */
-    int32_t filters;            /* C, feature channels (64) */
+    int32_t levels;             /* n, hierarchy levels, 1..12 (4; Deep 8; U-Net 5, 1..8; BraveNet 4) */
+    int32_t lc_count;           /* n_LC, lateral-context inputs, at most levels, of a U-Net levels - 1 (4;
+                                   Vanilla and Context-Aware 0; BraveNet 1) */
+    int32_t filters;            /* C, feature channels (64); of the first level in a U-Net or BraveNet (32) */
     int32_t patch;              /* side of a training patch, pixels (64) */
     int32_t channels;           /* K, structures to split into, 2..8 (2) */
     int32_t reserved0;
@@ -369,6 +393,15 @@ typedef struct usplit_model_options {
     double logvar_lower_bound;  /* of the predicted log-variance (-5) */
     double var_clip_max;        /* upper clip of latent raw log-variances (20) */
     uint64_t seed;              /* of the initial parameters (0) */
+    int32_t blocks;             /* HVAE, HAE: residual blocks per level (1) */
+    int32_t activation;         /* HVAE, HAE: USPLIT_ACTIVATION_* */
+    int32_t logvar;             /* HVAE, HAE: USPLIT_LOGVAR_* */
+    int32_t merge;              /* HVAE, HAE: USPLIT_MERGE_*; merges with context are always RESIDUAL */
+    int32_t kl;                 /* HVAE: USPLIT_KL_* */
+    int32_t latent_scale;       /* HVAE, HAE with more than 4 levels: USPLIT_LATENT_SCALE_* */
+    int32_t shared_branch;      /* U-Net Regular-LC, or blocks > 1 with context: 1: the context runs through the
+                                   layers of the patch itself; 0: through its own copies (published) */
+    int32_t reserved1;
 } usplit_model_options;
 
 typedef struct usplit_model_facts {
@@ -388,6 +421,8 @@ typedef struct usplit_model_facts {
     double best_val_psnr;       /* dB; NaN: not trained */
     double pixel_size;          /* micrometres; 0: unknown */
     char channel_names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
+    int32_t blocks, activation, logvar, merge, kl, latent_scale, shared_branch;
+    int32_t reserved1;
 } usplit_model_facts;
 
 typedef struct usplit_model_normalisation {

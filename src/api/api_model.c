@@ -75,7 +75,9 @@ usplit_status usplit_model_info(const usplit_model *model, usplit_model_facts *f
                             .input_deviation = n->input_deviation, .padding = n->padding,
                             .padding_value = n->padding_value, .epochs_trained = model->epochs,
                             .steps_trained = model->steps, .best_val_psnr = model->best_val_psnr,
-                            .pixel_size = n->pixel_size};
+                            .pixel_size = n->pixel_size, .blocks = c->blocks, .activation = c->activation,
+                            .logvar = c->logvar, .merge = c->merge, .kl = c->kl, .latent_scale = c->latent_scale,
+                            .shared_branch = c->shared_branch};
     for (int i = 0; i < c->levels; i++) {
         f.z_dims[i] = c->z_dims[i];
     }

@@ -50,7 +50,14 @@ typedef struct us_net_config {
     int levels, lc_count, filters, patch, channels;
     int z_dims[USPLIT_MAX_LEVELS];
     double dropout, logvar_lower_bound, var_clip_max;
+    int blocks, activation, logvar, merge, kl, latent_scale, shared_branch;
 } us_net_config;
+
+// Does the head predict a log-variance for every mean?
+static inline int us_net_has_logvar(const us_net_config *config)
+{
+    return config->family <= USPLIT_FAMILY_HAE && config->logvar != USPLIT_LOGVAR_NONE;
+}
 
 int us_net_config_equal(const us_net_config *a, const us_net_config *b);
 

@@ -47,9 +47,18 @@ static usplit_status read_config(us_ckpt *c, us_net_config *config)
     o.filters = (int32_t)v[4];
     o.patch = (int32_t)v[5];
     o.channels = (int32_t)v[6];
+    int32_t *choices[] = {&o.blocks, &o.activation, &o.logvar, &o.merge, &o.kl, &o.latent_scale, &o.shared_branch};
+    for (int i = 0; i < US_CHECKPOINT_N_CHOICES; i++) {
+        int64_t choice = 0;
+        if (us_ckpt_has(c, us_checkpoint_choices[i])) {
+            US_TRY(read_i64(c, us_checkpoint_choices[i], 0, 64, &choice));
+        }
+        *choices[i] = (int32_t)choice;
+    }
+    int latents = o.family <= USPLIT_FAMILY_HAE;
     for (int i = 0; i < o.levels; i++) {
-        if (z[i] < 1 || z[i] > 1024) {
-            US_FAIL(USPLIT_ERR_FORMAT, "'model/z_dims' holds %lld; accepted: 1 to 1024", (long long)z[i]);
+        if (z[i] < latents || z[i] > 1024) {
+            US_FAIL(USPLIT_ERR_FORMAT, "'model/z_dims' holds %lld; accepted: %d to 1024", (long long)z[i], latents);
         }
         o.z_dims[i] = (int32_t)z[i];
     }

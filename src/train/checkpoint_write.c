@@ -86,6 +86,11 @@ static void add_config(entry_list *l, const us_net_config *c)
     for (int i = 0; i < US_CHECKPOINT_N_CONFIG; i++) {
         add_i64(l, us_checkpoint_config[i], *fields[i]);
     }
+    const int *choices[] = {&c->blocks, &c->activation, &c->logvar, &c->merge, &c->kl, &c->latent_scale,
+                            &c->shared_branch};
+    for (int i = 0; i < US_CHECKPOINT_N_CHOICES; i++) {
+        add_i64(l, us_checkpoint_choices[i], *choices[i]);
+    }
     for (int i = 0; i < c->levels; i++) {
         z[i] = c->z_dims[i];
     }
