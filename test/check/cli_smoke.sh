@@ -170,6 +170,27 @@ expect 0 info m.h5 --json
 says out '"lc_count": 2'
 expect 0 info --variant regular --levels 3 --filters 16 --plan train
 
+# ---- The choices of the network: their names, in options, facts and resume checks
+expect 0 info --family hae --levels 5 --filters 8 --blocks 2 --activation leaky-relu --logvar none --merge linear \
+    --latent-scale paper --json
+says out '"blocks": 2'
+says out '"activation": "leaky-relu"'
+says out '"merge": "linear"'
+says out '"latent_scale": "paper"'
+expect 0 info --levels 2 --filters 8 --kl analytical --merge ungated
+says out '^options   merge ungated, kl analytical$'
+expect 1 info --family hae --kl analytical
+expect 1 info --family unet --variant lean
+says err 'U-Net accepts'
+expect 2 info --merge residual_ungated
+says err 'residual|ungated|linear'
+expect 2 info --variant regular --lc 0
+expect 2 train $pair $tiny --resume --merge linear -o m.h5
+says err '--merge linear was asked for, but the file to go on from has residual'
+expect 2 train $pair $tiny --resume --family hvae -o m.h5
+expect 2 train $pair --resume --z 8,4 -o m.h5
+expect 2 train $pair --resume --dropout 0.2 -o m.h5
+
 # ---- Splitting
 expect 0 split m.h5 data/ch1.tif -o s.tif --preview s.png --threads 2 --json
 there s.tif 1572864
