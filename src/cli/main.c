@@ -19,6 +19,7 @@ static const command commands[] = {
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},
+    {"reproduce", "the paper's tables and figures, on the images you have", cmd_reproduce},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -36,7 +37,7 @@ static void print_help(FILE *file)
 {
     fputs("usplit - splits fluorescence images into the structures superimposed in them\n\n", file);
     for (int i = 0; i < N_COMMANDS; i++) {
-        fprintf(file, "  usplit %-7s %s\n", commands[i].name, commands[i].what);
+        fprintf(file, "  usplit %-9s %s\n", commands[i].name, commands[i].what);
     }
     fputs("\n  usplit help COMMAND   its options\n  usplit --version\n\n"
           "Start with:  usplit demo -o demo\n", file);

@@ -28,18 +28,20 @@ done:
 
 // Both planes in the channel's normalised units. Scaling both leaves RI-PSNR and PSNR as they are; SSIM needs
 // it.
-static int compare(const float *target, const float *prediction, const score_frame *f, double mean,
-                   double deviation, float *scratch, score_values *values)
+static int compare(const float *target, const float *prediction, const score_frame *f, int64_t margin,
+                   double mean, double deviation, float *scratch, score_values *values)
 {
     int rc;
     usplit_image a, b;
     usplit_image_quality q = {.struct_size = sizeof q};
+    int64_t height = f->height - margin, width = f->width - margin;
     for (int64_t i = 0; i < f->n; i++) {
         scratch[i] = (float)(((double)target[i] - mean) / deviation);
         scratch[f->n + i] = (float)(((double)prediction[i] - mean) / deviation);
     }
-    CLI_LIB(usplit_image_init(&a, sizeof a, scratch, USPLIT_TYPE_F32, 1, f->height, f->width, 1));
-    CLI_LIB(usplit_image_init(&b, sizeof b, scratch + f->n, USPLIT_TYPE_F32, 1, f->height, f->width, 1));
+    CLI_LIB(usplit_image_init(&a, sizeof a, scratch, USPLIT_TYPE_F32, 1, height, width, 1));
+    CLI_LIB(usplit_image_init(&b, sizeof b, scratch + f->n, USPLIT_TYPE_F32, 1, height, width, 1));
+    a.stride_row = b.stride_row = f->width * (int64_t)sizeof *scratch;
     CLI_LIB(usplit_image_compare(&a, &b, &q));
     values->ri_psnr = q.ri_psnr;
     values->psnr = q.psnr;
@@ -48,7 +50,7 @@ done:
     return rc;
 }
 
-static int score_one(score *s, const score_frame *f, int64_t index)
+static int score_one(score *s, const score_frame *f, int64_t index, int64_t margin)
 {
     int rc = CLI_OK;
     float *scratch = cli_alloc((size_t)f->n, 2 * sizeof *scratch);
@@ -59,9 +61,9 @@ static int score_one(score *s, const score_frame *f, int64_t index)
         const float *target = f->targets + c * f->n;
         double mean = s->model.target_mean[c], deviation = s->model.target_deviation[c];
         score_values *place = &s->prediction[index * f->channels + c];
-        CLI_TRY(compare(target, f->predictions + c * f->n, f, mean, deviation, scratch, place));
+        CLI_TRY(compare(target, f->predictions + c * f->n, f, margin, mean, deviation, scratch, place));
         place = &s->input[index * f->channels + c];
-        CLI_TRY(compare(target, f->input, f, mean, deviation, scratch, place));
+        CLI_TRY(compare(target, f->input, f, margin, mean, deviation, scratch, place));
     }
 done:
     free(scratch);
@@ -123,7 +125,7 @@ int score_frames(score *s, const usplit_model *model, const usplit_dataset_reade
         snprintf(what, sizeof what, "frame %lld/%lld", (long long)i + 1, (long long)s->n_frames);
         CLI_TRY(score_frame_read(&f, &s->model, reader, i));
         CLI_TRY(score_frame_predict(&f, tiler, &p, &s->seconds));
-        CLI_TRY(score_one(s, &f, i));
+        CLI_TRY(score_one(s, &f, i, options->margin));
         if (options->take != NULL) {
             CLI_TRY(options->take(i, f.height, f.width, f.predictions, options->user));
         }
