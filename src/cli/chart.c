@@ -17,7 +17,8 @@ typedef struct frame {          // one panel being drawn
     double first, last;         // of the horizontal axis
 } frame;
 
-double chart_tick_step(double span, int most)
+// A round step that gives up to `most` ticks.
+static double tick_step(double span, int most)
 {
     double step = pow(10, floor(log10(span / most)));
     while (span / step > most) {
@@ -71,7 +72,7 @@ static void find_range(frame *f)
     double pad = high > low ? 0.06 * (high - low) : 1;
     f->low = low - pad;
     f->high = high + pad;
-    f->step = chart_tick_step(f->high - f->low, 6);
+    f->step = tick_step(f->high - f->low, 6);
     int n = f->panel->n_ticks;
     double span = n > 1 ? f->panel->ticks[n - 1] - f->panel->ticks[0] : 1;
     f->first = f->panel->ticks[0] - 0.06 * span;

@@ -22,7 +22,4 @@ typedef struct chart_panel {
 // Panels side by side, two to a row.
 int chart_write(const char *path, const char *title, const chart_panel *panels, int n);
 
-// A round step that gives up to `most` ticks.
-double chart_tick_step(double span, int most);
-
 #endif

@@ -304,7 +304,10 @@ static int run_locked(const repro_request *request, repro_run *runs, int n)
     if (lock < 0) {
         return CLI_FAILED;
     }
-    rc = repro_report(request, runs, n);
+    rc = files_remove_temporary(request->out);      // of a command that was killed
+    if (rc == CLI_OK) {
+        rc = repro_report(request, runs, n);
+    }
     if (rc == CLI_OK) {
         rc = run_all(request, runs, n);
         repro_print(request, runs, n, stdout);

@@ -7,7 +7,6 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#include "cli/chart.h"
 #include "cli/cli.h"
 #include "cli/files.h"
 
@@ -24,6 +23,16 @@ typedef struct plot {
 static double field(const usplit_trainer_epoch *row, size_t offset)
 {
     return *(const double *)((const char *)row + offset);
+}
+
+// A round step that gives four to eight ticks.
+static double tick_step(double span, int most)
+{
+    double step = pow(10, floor(log10(span / most)));
+    while (span / step > most) {
+        step *= span / (2 * step) <= most ? 2 : span / (5 * step) <= most ? 5 : 10;
+    }
+    return step;
 }
 
 static void find_range(plot *p, const size_t *offsets, int n_offsets)
@@ -45,7 +54,7 @@ static void find_range(plot *p, const size_t *offsets, int n_offsets)
     double pad = high > low ? 0.05 * (high - low) : fabs(high) > 0 ? 0.05 * fabs(high) : 1;
     p->low = low - pad;
     p->high = high + pad;
-    p->step = chart_tick_step(p->high - p->low, 6);
+    p->step = tick_step(p->high - p->low, 6);
 }
 
 static double x_of(const plot *p, double epoch)
@@ -69,7 +78,7 @@ static void draw_axes(const plot *p, const char *title)
         fprintf(p->file, "<text x='%d' y='%.1f' class='right'>%.6g</text>\n", LEFT - 6, y_of(p, v) + 4,
                 shown);
     }
-    double step = p->n > 8 ? fmax(1, chart_tick_step((double)p->n, 8)) : 1;
+    double step = p->n > 8 ? fmax(1, tick_step((double)p->n, 8)) : 1;
     for (double e = step; e <= (double)p->n; e += step) {
         fprintf(p->file, "<line x1='%.1f' x2='%.1f' y1='%.1f' y2='%.1f' class='axis'/>", x_of(p, e),
                 x_of(p, e), bottom, bottom + 4);

@@ -35,8 +35,9 @@ static double ssim_of(const repro_run *run, int k)
 // A cell of a Markdown row; nothing for a number that is not there.
 static void cell(FILE *file, const char *format, double value)
 {
-    fputs(" | ", file);
+    fputs(" |", file);
     if (isfinite(value)) {
+        fputc(' ', file);
         fprintf(file, format, value);
     }
 }
@@ -295,17 +296,17 @@ static void head_of_table(FILE *file, const repro_experiment *e)
 
 static void pair_cell(FILE *file, double psnr, double ssim)
 {
-    fputs(" | ", file);
+    fputs(" |", file);
     if (isfinite(psnr)) {
-        fprintf(file, "%.2f / %.3f", psnr, ssim);
+        fprintf(file, " %.2f / %.3f", psnr, ssim);
     }
 }
 
 static void channel_cell(FILE *file, const repro_result *r)
 {
-    fputs(" | ", file);
+    fputs(" |", file);
     for (int64_t c = 0; c < r->channels; c++) {
-        fprintf(file, "%s%s %.2f / %.3f", c > 0 ? ", " : "", r->channel_names[c], r->quality[0].ri_psnr[c],
+        fprintf(file, "%s %s %.2f / %.3f", c > 0 ? "," : "", r->channel_names[c], r->quality[0].ri_psnr[c],
                 r->quality[0].ssim[c]);
     }
 }
@@ -336,7 +337,9 @@ static void row_of_table(FILE *file, const repro_experiment *e, const repro_run 
     }
     for (int k = 1; k < e->n_evals; k++) {
         pair_cell(file, psnr_of(run, k), ssim_of(run, k));
-        fputs(r->quality[k].error, file);
+        if (r->quality[k].error[0] != '\0') {
+            fprintf(file, " %s", r->quality[k].error);
+        }
     }
     fprintf(file, " | %lld", (long long)r->patches);
     if (run->settings.area > 1) {

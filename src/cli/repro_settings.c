@@ -154,7 +154,7 @@ static int make_data(repro_settings *s, const repro_request *request, const repr
         int reduced = scale->share > 0 || scale->image_frames > 0;
         s->frames = reduced ? part_of(task->frames, scale->image_frames, scale->share) : 0;
         s->crop = scale->crop;
-        s->margin = scale->crop > 0 ? 0 : task->margin;
+        s->drop_last = scale->crop > 0 ? 0 : task->drop_last;
     }
 done:
     return rc;
@@ -275,7 +275,7 @@ int repro_settings_list(const repro_settings *s, const repro_row *row, const rep
     } else if (task->source != REPRO_OWN) {
         put_limit(&list, "frames", (double)s->frames, "all");
         put_limit(&list, "central square of frames", (double)s->crop, "whole frames");
-        put_number(&list, "pixels not scored at bottom and right", (double)s->margin, "");
+        put_number(&list, "pixels not scored at bottom and right", (double)s->drop_last, "");
     }
     for (int i = 0; i < s->n_evals; i++) {
         char key[32];

@@ -23,13 +23,13 @@
 #define HAGEN_PATCHES (200.0 * 81920)
 
 static const repro_task act_nuc = {.key = "act-nuc", .name = "Act vs Nuc", .source = REPRO_PAVIA, .channels = {1, 3},
-                                   .channel_names = {"nuclei", "actin"}, .frames = 61, .margin = 32,
+                                   .channel_names = {"nuclei", "actin"}, .frames = 61, .drop_last = 32,
                                    .patches = PAVIA_PATCHES};
 static const repro_task tub_nuc = {.key = "tub-nuc", .name = "Tub vs Nuc", .source = REPRO_PAVIA, .channels = {1, 4},
-                                   .channel_names = {"nuclei", "tubulin"}, .frames = 61, .margin = 32,
+                                   .channel_names = {"nuclei", "tubulin"}, .frames = 61, .drop_last = 32,
                                    .patches = PAVIA_PATCHES};
 static const repro_task act_tub = {.key = "act-tub", .name = "Act vs Tub", .source = REPRO_PAVIA, .channels = {3, 4},
-                                   .channel_names = {"actin", "tubulin"}, .frames = 61, .margin = 32,
+                                   .channel_names = {"actin", "tubulin"}, .frames = 61, .drop_last = 32,
                                    .patches = PAVIA_PATCHES};
 static const repro_task act_mit = {.key = "act-mit", .name = "Act vs Mit (Hagen)", .source = REPRO_HAGEN,
                                    .channels = {1, 1}, .channel_names = {"actin", "mitochondria"}, .frames = 100,

@@ -225,7 +225,7 @@ static int evaluate_once(work *w, const usplit_dataset_reader *reader, int k)
     usplit_model *whole = NULL;
     usplit_model_facts facts = {.struct_size = sizeof facts};
     score values = {0};
-    score_options options = {.quiet = w->request->quiet, .margin = s->margin};
+    score_options options = {.quiet = w->request->quiet, .drop_last = s->drop_last};
     char *path = cli_format("%s/example.tif", w->run->folder);
     CLI_LIB(usplit_model_info(w->model, &facts));
     example x = {&facts, reader, path};

@@ -28,13 +28,13 @@ done:
 
 // Both planes in the channel's normalised units. Scaling both leaves RI-PSNR and PSNR as they are; SSIM needs
 // it.
-static int compare(const float *target, const float *prediction, const score_frame *f, int64_t margin,
+static int compare(const float *target, const float *prediction, const score_frame *f, int64_t drop_last,
                    double mean, double deviation, float *scratch, score_values *values)
 {
     int rc;
     usplit_image a, b;
     usplit_image_quality q = {.struct_size = sizeof q};
-    int64_t height = f->height - margin, width = f->width - margin;
+    int64_t height = f->height - drop_last, width = f->width - drop_last;
     for (int64_t i = 0; i < f->n; i++) {
         scratch[i] = (float)(((double)target[i] - mean) / deviation);
         scratch[f->n + i] = (float)(((double)prediction[i] - mean) / deviation);
@@ -50,7 +50,7 @@ done:
     return rc;
 }
 
-static int score_one(score *s, const score_frame *f, int64_t index, int64_t margin)
+static int score_one(score *s, const score_frame *f, int64_t index, int64_t drop_last)
 {
     int rc = CLI_OK;
     float *scratch = cli_alloc((size_t)f->n, 2 * sizeof *scratch);
@@ -61,9 +61,9 @@ static int score_one(score *s, const score_frame *f, int64_t index, int64_t marg
         const float *target = f->targets + c * f->n;
         double mean = s->model.target_mean[c], deviation = s->model.target_deviation[c];
         score_values *place = &s->prediction[index * f->channels + c];
-        CLI_TRY(compare(target, f->predictions + c * f->n, f, margin, mean, deviation, scratch, place));
+        CLI_TRY(compare(target, f->predictions + c * f->n, f, drop_last, mean, deviation, scratch, place));
         place = &s->input[index * f->channels + c];
-        CLI_TRY(compare(target, f->input, f, margin, mean, deviation, scratch, place));
+        CLI_TRY(compare(target, f->input, f, drop_last, mean, deviation, scratch, place));
     }
 done:
     free(scratch);
@@ -125,7 +125,7 @@ int score_frames(score *s, const usplit_model *model, const usplit_dataset_reade
         snprintf(what, sizeof what, "frame %lld/%lld", (long long)i + 1, (long long)s->n_frames);
         CLI_TRY(score_frame_read(&f, &s->model, reader, i));
         CLI_TRY(score_frame_predict(&f, tiler, &p, &s->seconds));
-        CLI_TRY(score_one(s, &f, i, options->margin));
+        CLI_TRY(score_one(s, &f, i, options->drop_last));
         if (options->take != NULL) {
             CLI_TRY(options->take(i, f.height, f.width, f.predictions, options->user));
         }
