@@ -175,7 +175,9 @@ int chart_write(const char *path, const char *title, const chart_panel *panels, 
           ".axis{stroke:#888;fill:none}</style>\n<rect width='100%' height='100%' fill='#fff'/>\n", out.file);
     put_label(out.file, LEFT, 24, "head", title);
     for (int i = 0; i < n; i++) {
-        frame f = {.file = out.file, .panel = &panels[i], .left = i % columns * WIDTH, .top = HEAD + i / columns * cell};
+        frame f = {.file = out.file, .panel = &panels[i]};
+        f.left = i % columns * WIDTH;
+        f.top = HEAD + i / columns * cell;
         find_range(&f);
         draw_axes(&f);
         for (int k = 0; k < panels[i].n_lines; k++) {

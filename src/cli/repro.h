@@ -38,7 +38,7 @@ typedef struct repro_task {
     int32_t joiner;             // critters
     double joiner_fraction;
     repro_recipe recipe;        // instead of the row's
-    int64_t drop_last;             // pixels at bottom and right that the paper did not score
+    int64_t drop_last;          // pixels at bottom and right that the paper did not score
     double patches;             // 64 x 64 patches seen by a published training of the usual length
 } repro_task;
 
@@ -108,7 +108,7 @@ typedef struct repro_scale {
     int64_t critter_frames, image_frames;
     int64_t crop;               // central square of the published images, pixels
     int32_t batch, epochs, lr_patience;
-    int64_t val_patches;
+    int64_t val_patches, test_frames;       // at most
     double learning_rate;
     int32_t no_dropout, kinds;
     int32_t shrink;             // patches, pads and critter frames are so many times smaller
@@ -140,7 +140,8 @@ typedef struct repro_settings {
     usplit_model_options model;
     usplit_trainer_options trainer;
     usplit_critter_options critters;
-    int64_t frames, crop, drop_last;           // of published images: the first frames, central square; 0: all
+    int64_t frames, crop, drop_last;        // of published images: the first frames, central square; 0: all
+    int64_t test_frames;                    // at most; 0: all
     int32_t pads[REPRO_MAX_EVALS];
     const repro_eval *evals;                // the experiment's
     int32_t n_evals;

@@ -18,27 +18,28 @@ static const char *const hagen_files[2] = {"actin-60x-noise2-highsnr.tif", "mito
 void repro_data_help(FILE *file)
 {
     fprintf(file,
-            "The images of the paper are published by others and not part of usplit. Download what you need into one\n"
-            "folder, and name it with --data:\n"
+            "The images of the paper are published by others and not part of usplit. Download what you need\n"
+            "into one folder, and name it with --data:\n"
             "\n"
             "  %s\n"
-            "      PaviaATN, for Act vs Nuc, Tub vs Nuc, Act vs Tub: Zenodo record 8235843.\n"
-            "      61 frames of 2720 x 2720 with 4 channels: nuclei, (another stain), actin, tubulin.\n"
+            "      PaviaATN, for Act vs Nuc, Tub vs Nuc and Act vs Tub: Zenodo record 8235843.\n"
+            "      About 61 frames of 2720 x 2720 with 4 channels: nuclei, another stain, actin, tubulin.\n"
             "  %s\n"
             "  %s\n"
             "      Hagen et al., for Act vs Mit: GigaScience Database (GigaDB), data set 100888.\n"
             "      100 frames of 2048 x 2048 each.\n"
             "\n"
-            "A task whose files are not there is left out of the table, and said so. Tests and validation frames are\n"
-            "taken from the files by the published rules. At full scale PaviaATN needs about 5 GB of memory for the\n"
-            "images of one task, Hagen about 4.5 GB.\n"
+            "Tasks whose files are not there are left out, and the table says so. Test and validation frames\n"
+            "are taken from the files by the published rules.\n"
             "\n"
             "Your own images, for table1, table3, fig4 and fig6:\n"
             "\n"
-            "  --data FOLDER     with train, val and test in it, each with one folder or one .tif file per structure,\n"
-            "                    named alike; or with the structures themselves, 10 frames or more, of which the first\n"
-            "                    ones validate and test\n"
-            "  --channel A --channel B [--val A --val B --test A --test B]   as in usplit train\n"
+            "  --data FOLDER\n"
+            "      with train, val and test in it, each with a folder or a .tif file per structure, named\n"
+            "      alike; or with the structures themselves, of 10 frames or more, some of which are kept\n"
+            "      for validation and test\n"
+            "  --channel A --channel B [--val A --val B --test A --test B]\n"
+            "      as in usplit train\n"
             "\n"
             "table2 makes its images itself.\n",
             pavia_file, hagen_files[0], hagen_files[1]);
@@ -134,8 +135,8 @@ int repro_data_open(repro_request *request)
                                  request->experiment->key) : CLI_OK;
     }
     if (!given || (request->folder != NULL && request->sources.channels.n > 0)) {
-        return cli_error(CLI_USAGE, "which images? Give --data FOLDER, or --channel A --channel B; see usplit reproduce "
-                         "--data-help");
+        return cli_error(CLI_USAGE, "which images? Give --data FOLDER, or --channel A --channel B; see usplit "
+                         "reproduce --data-help");
     }
     if (request->folder != NULL && (has_file(request->folder, pavia_file) ||
                                     has_file(request->folder, hagen_files[0]))) {

@@ -256,9 +256,10 @@ static void put_budget(FILE *file, const repro_request *request, const repro_run
               "row.\n\n", file);
         return;
     }
-    fprintf(file, "Every row %s the same number of training pixels: %.0f", request->minutes > 0 ? "may see" : "sees", low);
+    fprintf(file, "Every row %s the same number of training pixels%s: %.0f", request->minutes > 0 ? "may see" : "sees",
+            high - low > 0.5 ? ", but for whole steps" : "", low);
     if (high - low > 0.5) {
-        fprintf(file, " to %.0f (whole steps)", high);
+        fprintf(file, " to %.0f", high);
     }
     fprintf(file, " patches of %d x %d, larger patches counted by their area", side, side);
     if (request->minutes > 0) {
@@ -409,7 +410,8 @@ static void put_notes(FILE *file, const repro_request *request, const repro_run 
     fprintf(file, "\n%s\n\n", e->note);
     fprintf(file, "RI-PSNR (after the best affine fit of the prediction) and SSIM in normalised units: means over test "
             "frames, then over channels; compared with the paper: %s. planned: working memory of a training step, "
-            "parameters and optimiser. peak: of the whole training process, the images included.\n\n", e->evals[0].title);
+            "parameters and optimiser. peak: of the whole training process, the images included.\n\n",
+            e->evals[0].title);
     if (done != NULL) {
         fprintf(file, "%lld test frames; seed %lld, no run was repeated with another; %s; usplit %s, %s.\n\n",
                 (long long)done->result.test_frames, (long long)request->seed, done->result.device,
@@ -441,6 +443,10 @@ static int write_markdown(const char *path, const repro_request *request, const 
         return rc;
     }
     put_budget(out.file, request, runs, n);
+    if (runs[0].task->source == REPRO_CRITTERS && runs[0].settings.critters.kinds == 1) {
+        fputs("One kind of curve per channel is an easier task than the paper's two: rows compare with each other, not "
+              "with the published numbers. The published task is --kinds 2.\n\n", out.file);
+    }
     put_tables(out.file, e, runs, n);
     put_notes(out.file, request, runs, n);
     return files_commit(&out);

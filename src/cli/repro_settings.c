@@ -13,10 +13,11 @@
 static const repro_scale scales[] = {
     {.name = "full"},
     {.name = "small", .width = 0.25, .patches = 16000, .critter_frames = 200, .image_frames = 20, .crop = 1024,
-     .batch = 8, .epochs = 40, .lr_patience = 3, .val_patches = 100, .learning_rate = 3e-3, .no_dropout = 1, .kinds = 1,
-     .shrink = 1},
+     .batch = 8, .epochs = 40, .lr_patience = 3, .val_patches = 100, .test_frames = 10, .learning_rate = 3e-3,
+     .no_dropout = 1, .kinds = 1, .shrink = 1},
     {.name = "tiny", .width = 0.0625, .patches = 12, .critter_frames = 10, .image_frames = 10, .crop = 256, .batch = 2,
-     .epochs = 2, .lr_patience = 3, .val_patches = 2, .learning_rate = 3e-3, .no_dropout = 1, .kinds = 1, .shrink = 2},
+     .epochs = 2, .lr_patience = 3, .val_patches = 2, .test_frames = 1, .learning_rate = 3e-3, .no_dropout = 1,
+     .kinds = 1, .shrink = 2},
 };
 
 int repro_scale_find(repro_scale *scale, const char *text)
@@ -171,6 +172,7 @@ int repro_settings_make(repro_settings *s, const repro_request *request, const r
     CLI_TRY(make_training(s, request, row, task));
     CLI_TRY(make_data(s, request, task));
     s->evals = request->experiment->evals;
+    s->test_frames = request->scale.test_frames;
     s->n_evals = request->experiment->n_evals;
     for (int i = 0; i < s->n_evals; i++) {
         int32_t pad = request->experiment->evals[i].pad;
@@ -277,6 +279,7 @@ int repro_settings_list(const repro_settings *s, const repro_row *row, const rep
         put_limit(&list, "central square of frames", (double)s->crop, "whole frames");
         put_number(&list, "pixels not scored at bottom and right", (double)s->drop_last, "");
     }
+    put_limit(&list, "test frames", (double)s->test_frames, "all");
     for (int i = 0; i < s->n_evals; i++) {
         char key[32];
         snprintf(key, sizeof key, "pad, %s", s->evals[i].title);

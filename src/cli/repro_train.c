@@ -273,7 +273,10 @@ static int evaluate(work *w)
         rc = cli_error(CLI_FAILED, "there are no test frames");
         goto done;
     }
-    w->result.test_frames = test.n;
+    if (w->run->settings.test_frames > 0 && reader.n_frames > w->run->settings.test_frames) {
+        reader.n_frames = w->run->settings.test_frames;
+    }
+    w->result.test_frames = reader.n_frames;
     for (int k = 0; k < w->run->settings.n_evals; k++) {
         CLI_TRY(evaluate_once(w, &reader, k));
     }
@@ -290,7 +293,8 @@ static void take_machine(work *w)
     int32_t v = usplit_version();
     snprintf(w->result.version, sizeof w->result.version, "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
     if (usplit_context_info(w->context, &facts) == USPLIT_OK) {
-        snprintf(w->result.device, sizeof w->result.device, "%s, %d threads", facts.device, facts.threads);
+        snprintf(w->result.device, sizeof w->result.device, "%s, %d thread%s", facts.device, facts.threads,
+                 facts.threads == 1 ? "" : "s");
         snprintf(w->result.engine, sizeof w->result.engine, "%s", facts.engine);
     }
 }

@@ -29,7 +29,7 @@ typedef struct score_options {
     usplit_tiler_options tiler;
     const char *names[USPLIT_MAX_CHANNELS];         // NULL: the model's
     double pixel_size;          // micrometres; 0: the model's
-    int64_t drop_last;             // pixels at bottom and right that are not compared
+    int64_t drop_last;          // rows and columns at the end of every frame that are predicted, but not scored
     // Called with every frame's prediction (channel-major planes); NULL: nobody.
     int (*take)(int64_t frame, int64_t height, int64_t width, const float *planes, void *user);
     void *user;
