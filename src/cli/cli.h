@@ -58,9 +58,9 @@ int cmd_train(int argc, char **argv);
 int cmd_split(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_reproduce(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
-int cmd_reproduce(int argc, char **argv);
 
 #endif

@@ -17,9 +17,9 @@ static const command commands[] = {
     {"split", "split images into their channels", cmd_split},
     {"eval", "measure a model on images whose channels are known", cmd_eval},
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
+    {"reproduce", "the paper's tables and figures, on the images you have", cmd_reproduce},
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},
-    {"reproduce", "the paper's tables and figures, on the images you have", cmd_reproduce},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

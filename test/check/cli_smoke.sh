@@ -49,7 +49,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval info doctor synth reproduce; do
+for command in demo train split eval info doctor synth; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -231,6 +231,9 @@ there demo/model.h5 1000
 says out 'RI-PSNR'
 expect 1 demo -o demo --steps 3
 # ---- The paper's tables: killed once, stopped once, and gone on with
+expect 0 help reproduce
+says out 'Example:'
+expect 2 reproduce --no-such-option
 expect 2 reproduce -o paper
 expect 2 reproduce table9 -o paper
 expect 2 reproduce table2
