@@ -2,6 +2,7 @@
 // published numbers. What is finished is not run again; what was stopped goes on.
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ static int parse(reproduce_args *a, int argc, char **argv)
     repro_request *r = &a->request;
     memset(a, 0, sizeof *a);
     r->family = -1;
-    r->sources.val_fraction = __builtin_nan("");
+    r->sources.val_fraction = NAN;
     a->scale = "small";
     const arg_spec specs[] = {
         {"What", NULL, 0, NULL, 0, 0, NULL, NULL},
@@ -280,9 +281,8 @@ static int run_all(const repro_request *request, repro_run *runs, int n)
             } else if (run->reason[0] != '\0') {
                 fprintf(stderr, "usplit: warning: %s on %s: %s\n", run->row->name, run->task->name, run->reason);
             }
-            failed += rc == CLI_FAILED;
             int seen = look(request, run);
-            rc = seen != CLI_OK ? seen : rc;
+            failed += rc == CLI_FAILED || seen != CLI_OK;
         }
         int written = repro_figures(request, runs, n);
         written = written == CLI_OK ? repro_report(request, runs, n) : written;

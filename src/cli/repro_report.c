@@ -164,10 +164,12 @@ static int write_csv(const char *path, const repro_experiment *e, const repro_ru
 
 // ---- What is not as published -----------------------------------------------------------------------------------
 
+enum { MAX_VALUES = 6 };
+
 typedef struct difference {
     char key[32];
-    char values[6][160];        // "16 (paper: 64)"
-    int n;
+    char values[MAX_VALUES][160];       // "16 (paper: 64)"
+    int n, more;
 } difference;
 
 static void note(difference *all, int *n, const char *key, const char *ours, const char *theirs)
@@ -188,13 +190,11 @@ static void note(difference *all, int *n, const char *key, const char *ours, con
     while (v < all[k].n && strcmp(all[k].values[v], text) != 0) {
         v++;
     }
-    if (v < all[k].n || v > 6) {
-        return;
+    if (v == MAX_VALUES) {
+        all[k].more = 1;
+    } else if (v == all[k].n) {
+        snprintf(all[k].values[all[k].n++], sizeof all[k].values[0], "%s", text);
     }
-    if (v < 6) {
-        snprintf(all[k].values[v], sizeof all[k].values[v], "%s", text);
-    }
-    all[k].n = v + 1;           // 7: there are more
 }
 
 static void compare(difference *all, int *n, const repro_run *run)
@@ -228,10 +228,10 @@ static int put_differences(FILE *file, const repro_run *runs, int n_runs)
     fputs(n > 0 ? "Settings that are not the paper's:\n\n" : "All settings are those of the paper.\n", file);
     for (int k = 0; k < n; k++) {
         fprintf(file, "- %s: ", all[k].key);
-        for (int v = 0; v < all[k].n && v < 6; v++) {
+        for (int v = 0; v < all[k].n; v++) {
             fprintf(file, "%s%s", v > 0 ? ", " : "", all[k].values[v]);
         }
-        fputs(all[k].n > 6 ? ", ...\n" : "\n", file);
+        fputs(all[k].more ? ", ...\n" : "\n", file);
     }
     fputc('\n', file);
     free(all);

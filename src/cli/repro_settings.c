@@ -277,7 +277,7 @@ int repro_settings_list(const repro_settings *s, const repro_row *row, const rep
     } else if (task->source != REPRO_OWN) {
         put_limit(&list, "frames", (double)s->frames, "all");
         put_limit(&list, "central square of frames", (double)s->crop, "whole frames");
-        put_number(&list, "pixels not scored at bottom and right", (double)s->drop_last, "");
+        put_number(&list, "last rows, columns not scored", (double)s->drop_last, "");
     }
     put_limit(&list, "test frames", (double)s->test_frames, "all");
     for (int i = 0; i < s->n_evals; i++) {
