@@ -213,6 +213,8 @@ int repro_data_make(usplit_dataset **out, usplit_context *context, const repro_r
                     const repro_task *task, const repro_settings *s, int32_t levels);
 void repro_data_help(FILE *file);
 
+enum { REPRO_REFUSED = 3 };     // what a run returns, beside CLI_*: the setup cannot be run, and why is recorded
+
 // Trains (or goes on), evaluates, writes the result; in the process that calls (repro_train.c).
 int repro_run_here(const repro_request *request, const repro_run *run);
 // The same in a child process, whose result file says that it is done; else run->reason says why not. Returns 0,

@@ -6,5 +6,5 @@
 int repro_dip_run(const repro_request *request, const repro_run *run)
 {
     (void)request;
-    return cli_error(CLI_FAILED, "%s is not in this version of the library", run->row->name);
+    return cli_error(REPRO_REFUSED, "%s is not in this version of the library", run->row->name);
 }
