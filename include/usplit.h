@@ -401,7 +401,7 @@ typedef struct usplit_model_options {
     int32_t latent_scale;       /* HVAE, HAE with more than 4 levels: USPLIT_LATENT_SCALE_* */
     int32_t shared_branch;      /* U-Net Regular-LC, or blocks > 1 with context: 1: the context runs through the
                                    layers of the patch itself; 0: through its own copies (published) */
-    int32_t reserved1;
+    int32_t ungated;            /* HVAE, HAE: 1: the residual blocks of the levels have no gates (published: they have) */
 } usplit_model_options;
 
 typedef struct usplit_model_facts {
@@ -421,8 +421,7 @@ typedef struct usplit_model_facts {
     double best_val_psnr;       /* dB; NaN: not trained */
     double pixel_size;          /* micrometres; 0: unknown */
     char channel_names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
-    int32_t blocks, activation, logvar, merge, kl, latent_scale, shared_branch;
-    int32_t reserved1;
+    int32_t blocks, activation, logvar, merge, kl, latent_scale, shared_branch, ungated;
 } usplit_model_facts;
 
 typedef struct usplit_model_normalisation {

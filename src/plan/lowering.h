@@ -28,7 +28,8 @@ typedef struct us_value {
     int keep;           // 1: used more than once, gets a tensor of its own and, in the backward pass,
                         //    is recomputed into one
     int temporary;      // its tensor is forgotten at the next barrier
-    int redo;           // leaf: 1 + number of the cheap convolution that makes it again from in[0]; 0: kept
+    int redo;           // leaf: 1 + number of the cheap step of kind redo_kind that makes it again from in[0]; 0: kept
+    us_step_kind redo_kind;
 } us_value;
 
 // A recomputed value is used again for this many steps, then forgotten and recomputed when next needed.
@@ -59,6 +60,7 @@ typedef struct us_lowering {
 // need.c
 usplit_status us_need(us_lowering *l);
 us_rect us_need_conv_input(const us_node *conv, const us_node *input, us_rect out);
+us_rect us_need_spatial_input(const us_node *node, const us_node *input, us_rect out);
 
 // emit.c
 usplit_status us_emit_value(us_lowering *l, us_value value, int *out);

@@ -71,7 +71,7 @@ static void add_sample(const run *r, int64_t y, int64_t x, const float *head, in
 {
     const usplit_tiler *t = r->tiler;
     const us_tile_grid *grid = &r->layout.grid;
-    int64_t g = grid->inner, k = t->channels;
+    int64_t g = grid->inner, k = t->channels, values = us_net_head_channels(&t->model->graph->config);
     int64_t h = g < r->band_height - y ? g : r->band_height - y;
     int64_t w = g < grid->width - x ? g : grid->width - x;
     const int first = sample == 0, last = sample == t->samples - 1;
@@ -80,10 +80,10 @@ static void add_sample(const run *r, int64_t y, int64_t x, const float *head, in
         const float gain = (float)t->normalisation.target_deviation[c];
         const float offset = (float)t->normalisation.target_mean[c];
         for (int64_t i = 0; i < h; i++) {
-            const float *src = head + i * g * 2 * k + c;
+            const float *src = head + i * g * values + c;
             float *dst = r->band + (c * r->band_height + y + i) * grid->width + x;
             for (int64_t j = 0; j < w; j++) {
-                dst[j] = us_place_add(dst[j], src[j * 2 * k], first, last, share, gain, offset);
+                dst[j] = us_place_add(dst[j], src[j * values], first, last, share, gain, offset);
             }
         }
     }

@@ -116,7 +116,7 @@ static usplit_status set_up(usplit_tiler *t)
     const usplit_tiler_options *o = &t->options;
     US_TRY(us_tile_grid_shape(&t->shape, o, config->patch));
     t->channels = config->channels;
-    t->mean_latents = o->latent == USPLIT_LATENT_MEAN || config->family == USPLIT_FAMILY_HAE;
+    t->mean_latents = o->latent == USPLIT_LATENT_MEAN || config->family != USPLIT_FAMILY_HVAE;
     t->samples = t->mean_latents ? 1 : o->samples;
     t->max_workers = us_pool_size(t->context->pool);
     if (t->backend->workers > 0 && t->backend->workers < t->max_workers) {

@@ -216,6 +216,7 @@ static void fill_parameters(const us_graph *g, float *params)
             switch (a->kind) {
             case US_PARAM_WEIGHT: x = v * sqrt(3.0 / (double)(a->dims[1] * a->dims[2] * a->dims[3])); break;
             case US_PARAM_PRIOR: x = 0.5 * v; break;
+            case US_PARAM_SCAN: x = v; break;
             case US_PARAM_BN_WEIGHT: x = 1 + 0.1 * v; break;
             case US_PARAM_BIAS:
             case US_PARAM_BN_BIAS:

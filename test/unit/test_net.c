@@ -203,7 +203,7 @@ static void names_and_shapes_are_the_published_ones(void **state)
             config.z_dims[1] = 100 + channels;
             us_graph *g = build(&config, config.patch);
             check_names(g);
-            const us_node *head = &g->nodes[g->head], *nll = &g->nodes[g->nll];
+            const us_node *head = &g->nodes[g->head], *nll = &g->nodes[g->losses[0]];
             assert_int_equal(head->c, 2 * channels);
             assert_int_equal(head->h, 64);
             assert_int_equal(nll->c, channels);
@@ -395,12 +395,23 @@ static void refuse(usplit_model_options o, const char *value, const char *accept
 static void odd_options_are_refused_with_what_is_accepted(void **state)
 {
     (void)state;
-    refuse((usplit_model_options){.family = 2}, "family is 2", "0 (HVAE), 1 (HAE)");
+    refuse((usplit_model_options){.family = 4}, "family is 4", "0 (HVAE), 1 (HAE), 2 (U-Net), 3 (BraveNet)");
     refuse((usplit_model_options){.family = -1}, "family is -1", "0 (HVAE), 1 (HAE)");
-    refuse((usplit_model_options){.variant = 4}, "variant is 4", "0 (Vanilla) to 3 (Deep)");
+    refuse((usplit_model_options){.variant = 5}, "variant is 5", "0 (Vanilla) to 4 (Context-Aware)");
+    refuse((usplit_model_options){.variant = USPLIT_VARIANT_CONTEXT_AWARE}, "variant is Context-Aware", "HVAE accepts");
+    refuse((usplit_model_options){.family = USPLIT_FAMILY_UNET, .variant = USPLIT_VARIANT_LEAN}, "variant is Lean-LC",
+           "U-Net accepts Vanilla, Regular-LC, Context-Aware");
+    refuse((usplit_model_options){.family = USPLIT_FAMILY_UNET, .variant = USPLIT_VARIANT_REGULAR, .lc_count = 5},
+           "lc_count is 5", "1 to 4");
+    refuse((usplit_model_options){.family = USPLIT_FAMILY_UNET, .patch = 16}, "patch is 16", "32 or more");
+    refuse((usplit_model_options){.family = USPLIT_FAMILY_UNET, .merge = 1}, "merge is 1", "U-Net accepts 0");
+    refuse((usplit_model_options){.family = USPLIT_FAMILY_BRAVENET, .variant = USPLIT_VARIANT_REGULAR, .levels = 3},
+           "levels is 3", "BraveNet accepts 4 to 4");
+    refuse((usplit_model_options){.shared_branch = 1, .variant = USPLIT_VARIANT_REGULAR}, "shared_branch is 1",
+           "accepts 0");
     refuse((usplit_model_options){.levels = 13}, "levels is 13", "1 to 12");
     refuse((usplit_model_options){.levels = -1}, "levels is -1", "1 to 12");
-    refuse((usplit_model_options){.variant = 1, .lc_count = 5}, "lc_count is 5", "1 to levels, which is 4");
+    refuse((usplit_model_options){.variant = 1, .lc_count = 5}, "lc_count is 5", "1 to 4");
     refuse((usplit_model_options){.variant = 2, .lc_count = -1}, "lc_count is -1", "1 to levels");
     refuse((usplit_model_options){.variant = 3, .lc_count = 9}, "lc_count is 9", "1 to levels, which is 8");
     refuse((usplit_model_options){.variant = 0, .lc_count = 2}, "lc_count is 2", "Vanilla accepts 0");
