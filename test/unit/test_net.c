@@ -413,7 +413,7 @@ static void odd_options_are_refused_with_what_is_accepted(void **state)
     refuse((usplit_model_options){.levels = -1}, "levels is -1", "1 to 12");
     refuse((usplit_model_options){.variant = 1, .lc_count = 5}, "lc_count is 5", "1 to 4");
     refuse((usplit_model_options){.variant = 2, .lc_count = -1}, "lc_count is -1", "1 to 4");
-    refuse((usplit_model_options){.variant = 3, .lc_count = 9}, "lc_count is 9", "1 to levels, which is 8");
+    refuse((usplit_model_options){.variant = 3, .lc_count = 9}, "lc_count is 9", "1 to 8");
     refuse((usplit_model_options){.variant = 0, .lc_count = 2}, "lc_count is 2", "Vanilla accepts 0");
     refuse((usplit_model_options){.filters = -3}, "filters is -3", "1 to 1024");
     refuse((usplit_model_options){.filters = 1025}, "filters is 1025", "1 to 1024");
