@@ -124,7 +124,7 @@ static int has_tensor(const us_lowering *l, int v)
         return 0;
     }
     int always = (x->kind == US_V_LEAF && !x->redo) || !l->in_backward || (!x->keep && !x->redo) || x->keep > 1;
-    return always || l->plan->n_steps - x->made <= US_RECOMPUTE_REACH;
+    return always || l->now - x->made <= US_RECOMPUTE_REACH;
 }
 
 // ---- Evaluating an expression into registers of the open program ----

@@ -54,11 +54,23 @@ static int round_up(int n, int m)
 
 // ---- Forward ----
 
-// A 1x1 convolution in front of a gate: twice the channels to keep, a ninth of the work to redo.
-static int feeds_gate(const us_graph *g, int node)
+// Is the node the caller's input, perhaps cropped, padded or normalised?
+static int is_input(const us_graph *g, int node)
 {
-    return g->nodes[node].k == 1 && node + 1 < g->n_nodes && g->nodes[node + 1].op == US_OP_GATE &&
-           g->nodes[node + 1].in[0] == node;
+    while (g->nodes[node].op == US_OP_WINDOW || g->nodes[node].op == US_OP_BNORM) {
+        node = g->nodes[node].in[0];
+    }
+    return g->nodes[node].op == US_OP_INPUT;
+}
+
+// A convolution that is cheaper to do again in the backward pass than to keep (networks 11): of the input's one
+// channel, or 1x1 where it makes two channels of one (before a gate) or one of two (a merge). A value of it takes at
+// most a quarter of the multiply-adds of a 3x3 convolution's.
+static int is_cheap(const us_graph *g, int node)
+{
+    const us_node *n = &g->nodes[node];
+    int gate = node + 1 < g->n_nodes && g->nodes[node + 1].op == US_OP_GATE && g->nodes[node + 1].in[0] == node;
+    return is_input(g, n->in[0]) || (n->k == 1 && (gate || g->nodes[n->in[0]].op == US_OP_CONCAT));
 }
 
 static usplit_status forward_conv(us_lowering *l, int i, int *out)
@@ -77,7 +89,7 @@ static usplit_status forward_conv(us_lowering *l, int i, int *out)
     US_TRY(us_plan_grow(p->a, &p->convs, p->n_convs, &p->cap_convs, sizeof *p->convs));
     p->convs[p->n_convs++] = c;
     l->aux[2 * i] = p->n_convs - 1;
-    if (feeds_gate(l->graph, i)) {      // cheaper to do again in the backward pass than to keep (networks 11)
+    if (is_cheap(l->graph, i)) {
         l->values[*out].redo = p->n_convs;
         l->values[*out].redo_kind = US_STEP_CONV;
         l->values[*out].in[0] = l->forward[n->in[0]];
@@ -709,6 +721,7 @@ usplit_status us_lower(us_lowering *l)
     l->in_backward = 1;
     for (int i = g->n_nodes - 1; i >= 0; i--) {
         if (l->used[i]) {
+            l->now = p->n_steps;
             US_TRY(backward(l, i));
         }
     }

@@ -32,7 +32,8 @@ typedef struct us_value {
     us_step_kind redo_kind;
 } us_value;
 
-// A recomputed value is used again for this many steps, then forgotten and recomputed when next needed.
+// A recomputed value is used again for this many steps, then forgotten and recomputed when next needed. Steps are
+// counted to the beginning of a node's backward rule: what it can read does not change while it is written.
 enum { US_RECOMPUTE_REACH = 40 };
 
 typedef struct us_open_entry {
@@ -51,6 +52,7 @@ typedef struct us_lowering {
     unsigned char *used;        // [node] reaches an output
     unsigned char *grad_flows;  // [node] depends on a trained parameter
     int in_backward;
+    int now;            // number of steps when the backward rule of the current node began
     us_open_entry *open;        // registers of the last program, for common subexpressions
     int n_open, cap_open;
     us_step *pending_steps;     // SUM_* steps waiting for the next barrier
