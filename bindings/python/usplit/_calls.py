@@ -62,8 +62,14 @@ class Call:
                     signal.signal(which, handle)
             yield
         finally:
-            for number, handler in list(wrapped.items()):
-                signal.signal(number, handler)
+            restored = False
+            while not restored:
+                try:
+                    for number, handler in wrapped.items():
+                        signal.signal(number, handler)
+                    restored = True
+                except BaseException as error:      # of a handler that is back already
+                    self.keep(error)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> None:
         try:

@@ -63,14 +63,16 @@ class Handle:
     @contextlib.contextmanager
     def _long(self) -> Iterator[Any]:
         """The pointer, for a call with callbacks: other threads, and the callbacks, are refused meanwhile."""
-        with self._lock:
-            self._refuse_if_running()
-            pointer = self._pointer
-            self._state.running = True
-        try:
+        entered = False
+        try:                                # an interrupt may come between any two lines
+            with self._lock:
+                self._refuse_if_running()
+                pointer = self._pointer
+                entered = self._state.running = True
             yield pointer
         finally:
-            self._state.running = False
+            if entered:
+                self._state.running = False
 
     def _refuse_if_running(self) -> None:
         if self._state.running:

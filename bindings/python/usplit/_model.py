@@ -34,7 +34,7 @@ class Model(Handle):
     _noun = "model"
     _context: Context
     _n_channels: int
-    _readers = 0                        # tilers that run, or are being made
+    _readers: set[Any]                  # one entry for each tiler that runs or is being made
     _training = False
     _version = 0                        # of the parameters: tilers made from another one are made anew
     _trainer: weakref.ref[Trainer] | None = None
@@ -47,6 +47,7 @@ class Model(Handle):
     def _wrap(cls, out: Any, context: Context) -> "Model":
         self = cls.__new__(cls)
         self._context = context
+        self._readers = set()
         self._open(out, lib.usplit_model_free, context._keep)
         self._n_channels = self.info.channels
         return self
@@ -91,45 +92,49 @@ class Model(Handle):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        with self._lock:
-            self._refuse_if_training()
-            self._pointer               # refuses a closed model
-            self._readers += 1
+        me = object()
         try:
+            with self._lock:
+                self._refuse_if_training()
+                self._pointer               # refuses a closed model
+                self._readers.add(me)
             yield
         finally:
-            with self._lock:
-                self._readers -= 1
+            self._readers.discard(me)
 
     @contextlib.contextmanager
-    def _changing(self, training: bool = False) -> Iterator[Any]:
+    def _changing(self) -> Iterator[Any]:
+        """The pointer, for a short call that changes the model."""
         with self._lock:
-            self._refuse_if_training()
-            if self._readers:
-                raise _errors.busy("the model is in use by a tiler that runs; it cannot change now")
-            pointer = self._pointer
-            self._training = training
-            try:
-                if not training:
-                    yield pointer
-            finally:
+            self._refuse_if_in_use()
+            self._version += 1
+            yield self._pointer
+
+    @contextlib.contextmanager
+    def _training_it(self) -> Iterator[None]:
+        entered = False
+        try:
+            with self._lock:
+                self._refuse_if_in_use()
                 self._version += 1
-        if training:
-            try:
-                yield pointer
-            finally:
-                self._version += 1
+                entered = self._training = True
+            yield
+        finally:
+            if entered:
                 self._training = False
 
     def _refuse_if_training(self) -> None:
         if self._training:
             raise _errors.busy("the model is being trained; it is the trainer's until that call returns")
 
+    def _refuse_if_in_use(self) -> None:
+        self._refuse_if_training()
+        if self._readers:
+            raise _errors.busy("the model is in use by a tiler that is running")
+
     def close(self) -> None:
         with self._lock:
-            self._refuse_if_training()
-            if self._readers:
-                raise _errors.busy("the model is in use by a tiler that runs")
+            self._refuse_if_in_use()
             if self._spare is not None:
                 self._spare[1].close()
                 self._spare = None

@@ -51,7 +51,7 @@ class Trainer(Handle):
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[Any]:
-        with self._model._changing(training=True), self._long() as pointer:
+        with self._model._training_it(), self._long() as pointer:
             yield pointer
 
     def fit(self, progress: _progress.Progress = None) -> Facts:
