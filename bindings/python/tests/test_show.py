@@ -119,8 +119,11 @@ class Found(Case):
         """pip install of a copy, without a network; then used from elsewhere."""
         try:
             metadata.version("pip")
-            if int(metadata.version("setuptools").split(".")[0]) < 61:
+            version = tuple(map(int, metadata.version("setuptools").split(".")[:2]))
+            if version < (61, 0):
                 self.skipTest("setuptools is older than 61")
+            if version < (70, 1):           # from then on it makes wheels itself
+                metadata.version("wheel")
         except metadata.PackageNotFoundError as missing:
             self.skipTest("%s is not installed" % missing.name)
         folder = self.folder()

@@ -1,4 +1,5 @@
 """Images that come row by row: the same bits as from memory, in a bounded piece of it, and errors that arrive whole."""
+import os
 import subprocess
 import sys
 
@@ -124,7 +125,7 @@ class Stream(Case):
         trained().save(folder / "model.h5")
         done = subprocess.run([sys.executable, ROOT / "examples/python/split_large.py", folder / "model.h5",
                                folder / "in.npy", folder / "out.npy"], capture_output=True, text=True, timeout=60,
-                              env={"PYTHONPATH": str(PACKAGE), "USPLIT_LIBRARY": usplit.library_path})
+                              env={**os.environ, "PYTHONPATH": str(PACKAGE), "USPLIT_LIBRARY": usplit.library_path})
         self.assertEnded(done)
         expected = usplit.Model.load(folder / "model.h5").split(x).channels
         self.assertSame(np.load(folder / "out.npy"), expected)
