@@ -281,13 +281,17 @@ def ctypes_lays_out_as_the_compiler_does():
     for line in (ROOT / "test/abi/layout.txt").read_text().splitlines():
         size = re.fullmatch(r"(usplit_\w+) +(\d+)", line)
         field = re.match(r"(usplit_\w+) +(\w+) +(\d+) +(\d+)  ", line)
-        if size and ctypes.sizeof(getattr(ABI, size[1])) != int(size[2]):
-            wrong.append("%s has %s bytes, not %d" % (size[1], size[2], ctypes.sizeof(getattr(ABI, size[1]))))
-        if field:
-            place, n = getattr(getattr(ABI, field[1]), field[2]), n + 1
-            if (place.offset, place.size) != (int(field[3]), int(field[4])):
-                wrong.append("%s.%s is at %s, %s bytes; in Python at %d, %d bytes" % (*field.groups(), place.offset,
-                                                                                    place.size))
+        if not size and not field:
+            continue
+        struct = getattr(ABI, (size or field)[1], None)
+        place = getattr(struct, field[2], None) if field else None
+        n += 1 if field else 0
+        if struct is None or field and place is None:
+            wrong.append("%s is missing in Python" % ".".join((size or field).groups()[:2 if field else 1]))
+        elif size and ctypes.sizeof(struct) != int(size[2]):
+            wrong.append("%s has %s bytes; in Python %d" % (size[1], size[2], ctypes.sizeof(struct)))
+        elif field and (place.offset, place.size) != (int(field[3]), int(field[4])):
+            wrong.append("%s.%s is at %s, %s bytes; in Python at %d, %d bytes" % (*field.groups(), place.offset, place.size))
     must_be_empty(wrong)
     assert n > 200, "only %d fields were found in the table" % n
 

@@ -232,6 +232,28 @@ class Signals(Case):
         with self.assertRaises(self.Alarm):
             usplit.Dataset.from_reader(read, 100000, 2, (64, 64), context=context())
 
+    def test_a_read_that_blocks_is_interrupted(self):
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        begun = time.monotonic()
+        with self.assertRaises(self.Alarm):
+            trained().tiler().stream(lambda row, n: time.sleep(60), lambda row, planes: None, 100, 100)
+        self.assertLess(time.monotonic() - begun, 30)
+
+    def test_a_read_may_handle_its_own_alarm(self):
+        rung = []
+
+        def read(row, n):
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            try:
+                time.sleep(60)
+            except self.Alarm:
+                rung.append(row)
+            return np.ones((n, 40))
+
+        facts = trained().tiler().stream(read, lambda row, planes: None, 40, 40)
+        self.assertGreater(len(rung), 0)
+        self.assertGreater(facts.tiles, 0)
+
     def test_control_c(self):
         done = script(MAKE + """
 def press(delay):

@@ -3,7 +3,8 @@
 An exception cannot pass through C. One that a callback raises is kept, the callback tells the library to stop, and it
 is raised when the library has returned. Python runs signal handlers between bytecodes of the main thread, which during
 a long call means: at the first bytecode of a callback, outside any `try` of ours. So for the time of the call every
-Python handler is wrapped: what it raises is kept too, and the library is cancelled.
+Python handler is wrapped: what it raises there is kept too, and the library is cancelled. Within the caller's own
+function it is raised as ever, so that Ctrl-C gets out of a read that blocks.
 """
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ class Call:
     def __init__(self, cancel: Callable[[], Any] | None = None) -> None:
         self.error: BaseException | None = None
         self._cancel = cancel
+        self._inside = False            # in the caller's function, where exceptions are caught
 
     def keep(self, error: BaseException) -> int:
         """Keeps the first exception, and is what a callback returns to stop the library."""
@@ -34,8 +36,15 @@ class Call:
             if self.error is not None:
                 return 1
             try:
-                return function(*arguments) or 0
-            except BaseException as error:
+                try:
+                    self._inside = True
+                    answer = function(*arguments) or 0
+                    self._inside = False
+                    return answer
+                except BaseException as error:
+                    self._inside = False
+                    return self.keep(error)
+            except BaseException as error:      # of a handler, between two lines above
                 return self.keep(error)
         return kind(run)
 
@@ -47,6 +56,8 @@ class Call:
             try:
                 wrapped[number](number, frame)
             except BaseException as error:
+                if self._inside:
+                    raise
                 self.keep(error)
                 if self._cancel is not None:
                     self._cancel()

@@ -7,7 +7,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from . import _abi, _arrays, _errors, _structs
+from . import _abi, _arrays, _structs
 from ._calls import Call
 from ._context import Context, default_context
 from ._handles import Handle

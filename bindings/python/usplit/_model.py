@@ -271,6 +271,6 @@ class Model(Handle):
 
     def _put_back(self, key: Any, tiler: Tiler) -> None:
         with self._lock:
-            if not self.closed:
+            if not self.closed and not tiler.closed:
                 tiler._model = None     # type: ignore[assignment]
                 self._spare = (key, tiler)

@@ -16,11 +16,15 @@ from ._library import lib
 _INTEGERS = (ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32,
              ctypes.c_size_t)
 _REALS = (ctypes.c_double, ctypes.c_float)
-_FUNCTION = ctypes.CFUNCTYPE(None).__mro__[1]      # of every callback type
+_NUMBERS = ctypes.POINTER(ctypes.c_int64)           # a list, with its count in another field
 
 
 def _fields(kind: Any) -> dict[str, Any]:
     return dict(kind._fields_)
+
+
+def _is_hidden(name: str) -> bool:
+    return name == "struct_size" or name.startswith("reserved")
 
 
 class Facts(types.SimpleNamespace):
@@ -68,7 +72,7 @@ def facts(struct: ctypes.Structure, channels: int | None = None) -> Facts:
     """Arrays over channels or levels are cut to as many as there are."""
     out = Facts()
     for name, kind in _fields(type(struct)).items():
-        if name == "struct_size" or name.startswith("reserved"):
+        if _is_hidden(name):
             continue
         value = _plain(name, getattr(struct, name))
         if isinstance(value, tuple) and len(value) == _abi.USPLIT_MAX_CHANNELS:
@@ -97,10 +101,12 @@ def ask(function, kind: type, *arguments) -> Any:
 def options_of(kind: type) -> list[str]:
     """Names that can be given as keyword arguments."""
     fields = _fields(kind)
-    counts = {"n_" + name for name, t in fields.items() if t is ctypes.POINTER(ctypes.c_int64)}
-    return [name for name, t in fields.items()
-            if name != "struct_size" and not name.startswith("reserved") and name not in counts
-            and t is not ctypes.c_void_p and not issubclass(t, _FUNCTION)]
+    counts = {"n_" + name for name, t in fields.items() if t is _NUMBERS}
+    return [name for name, t in fields.items() if not _is_hidden(name) and name not in counts and _is_settable(t)]
+
+
+def _is_settable(kind: Any) -> bool:
+    return kind in _INTEGERS + _REALS or kind in (ctypes.c_char_p, _NUMBERS) or issubclass(kind, ctypes.Array)
 
 
 def _integer(name: str, kind: type, value: Any) -> int:

@@ -7,7 +7,7 @@ import os
 import weakref
 from typing import Any, Iterator
 
-from . import _abi, _errors, _progress, _structs
+from . import _abi, _progress, _structs
 from ._calls import Call
 from ._dataset import Dataset
 from ._handles import Handle
