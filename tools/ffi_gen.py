@@ -33,7 +33,7 @@ def fail(line):
     sys.exit("ffi_gen.py: " + line)
 
 
-# ---- The table ------------------------------------------------------------------------------------------------
+# ---- The table ---------------------------------------------------------------------------------------
 
 class Table:
     def __init__(self):
@@ -124,7 +124,7 @@ def enums_of(table):
     return enums
 
 
-# ---- Python -----------------------------------------------------------------------------------------------------
+# ---- Python ------------------------------------------------------------------------------------------
 
 NUMBERS = {"size_t": "c_size_t", "int32_t": "c_int32", "int64_t": "c_int64", "uint8_t": "c_uint8",
            "uint16_t": "c_uint16", "uint32_t": "c_uint32", "uint64_t": "c_uint64", "float": "c_float",
@@ -199,7 +199,8 @@ def in_order(table):
 def write_python(table):
     out = ["", "VERSION = (%s)" % ", ".join(map(str, table.version)), ""]
     out += ["%s = %d" % item for item in table.constants.items()]
-    out += ["", "# What the constants are for (an option, a fact, an argument), and their names in Python.", "ENUMS = {"]
+    out += ["", "# What the constants are for (an option, a fact, an argument), and their names in Python.",
+            "ENUMS = {"]
     out += ["    %r: %r," % item for item in enums_of(table).items()]
     out += ["}"]
     for name, t in table.aliases.items():           # classes of their own, so that a status is told from a number
@@ -230,7 +231,7 @@ def write_python(table):
                                 break_long_words=False).replace("import ", "import (", 1) + ")\n" + text
 
 
-# ---- Julia --------------------------------------------------------------------------------------------------------
+# ---- Julia -------------------------------------------------------------------------------------------
 
 JULIA_NUMBERS = {"size_t": "Csize_t", "int32_t": "Int32", "int64_t": "Int64", "uint8_t": "UInt8",
                  "uint16_t": "UInt16", "uint32_t": "UInt32", "uint64_t": "UInt64", "float": "Cfloat",
@@ -264,16 +265,16 @@ def write_julia(table):
         out += ["    %s::%s" % (field, julia_type(table, t)) for field, t in fields.items()]
         out += ["end"]
     for name, f in table.functions.items():
+        typed = ["%s::%s" % (p.name, julia_type(table, p.type, argument=True)) for p in f.parameters]
         out += ["", "function %s(%s)" % (name, ", ".join(p.name for p in f.parameters)),
                 "    address = symbol(:%s)" % name,
-                "    @ccall $address(%s)::%s" % (", ".join("%s::%s" % (p.name, julia_type(table, p.type, argument=True))
-                                                     for p in f.parameters), julia_type(table, f.result, argument=True)),
+                "    @ccall $address(%s)::%s" % (", ".join(typed), julia_type(table, f.result, argument=True)),
                 "end"]
     out.append("")
     return "\n".join(out)
 
 
-# ---- Main ----------------------------------------------------------------------------------------------------------
+# ---- Main --------------------------------------------------------------------------------------------
 
 def main():
     if sys.argv[1:] not in ([], ["--check"]):
@@ -286,8 +287,8 @@ def main():
             print("%s is up to date" % name)
         elif sys.argv[1:]:
             stale = 1
-            for line in difflib.unified_diff(old.splitlines(), text.splitlines(), name, "the header says", "", "", 0, ""):
-                print(line)
+            print("\n".join(difflib.unified_diff(old.splitlines(), text.splitlines(), name, "the header says",
+                                                 n=0, lineterm="")))
         else:
             path.write_text(text)
             print("%s written: %d lines" % (name, text.count("\n")))

@@ -1,7 +1,7 @@
-// Makes the calls that bindings/julia makes, without Julia: the structs and functions are those of abi.jl, turned into C
-// by julia_abi.py, and every function is looked up by name. What is particular to Julia is tried: structs that the
-// caller zeroes or leaves to _init, objects behind `user` pointers, arrays with the row fastest, callbacks on the calling
-// thread, and finalisers in any order, on any thread, and in the middle of a callback. Prints TAP.
+// Makes the calls that bindings/julia makes, without Julia: the structs and functions are those of abi.jl, turned into
+// C by julia_abi.py, and every function is looked up by name. What is particular to Julia is tried: structs that the
+// caller zeroes or leaves to _init, objects behind `user` pointers, arrays with the row fastest, callbacks on the
+// calling thread, and finalisers in any order, on any thread, and in the middle of a callback. Prints TAP.
 //
 //     julia_pattern LIBRARY FOLDER
 #include <dlfcn.h>
@@ -47,7 +47,7 @@ static void report(const char *name)
     bad = 0;
 }
 
-// ---- Handles: their numbers are those of the finalisers below ----------------------------------------------------
+// ---- Handles: their numbers are those of the finalisers below ---------------------------------------
 
 typedef enum noun { CONTEXT, DATASET, MODEL, TRAINER, TILER } noun;
 
@@ -137,7 +137,7 @@ static void make_all(void **h)
     h[TILER] = make_tiler(h[MODEL]);
 }
 
-// ---- Running: the object behind `user` ------------------------------------------------------------------------------
+// ---- Running: the object behind `user` --------------------------------------------------------------
 
 typedef struct running {
     pthread_t thread;           // that made the call
@@ -193,7 +193,7 @@ static void train_with_progress(void)
     report("training calls back on the calling thread, and stops when told to");
 }
 
-// ---- Images with the row fastest -------------------------------------------------------------------------------------
+// ---- Images with the row fastest --------------------------------------------------------------------
 
 static float pixels[SIDE][SIDE], turned[SIDE][SIDE];                    // [row][column]; [column][row]
 static float planes[SIDE][SIDE][CHANNELS], julia[CHANNELS][SIDE][SIDE]; // row by row; as Array{Float32,3} lies
@@ -314,7 +314,7 @@ static void files_and_facts(void)
     report("files, facts, text and errors");
 }
 
-// ---- Finalisers ---------------------------------------------------------------------------------------------------------
+// ---- Finalisers -------------------------------------------------------------------------------------
 
 typedef struct sweep {
     void *h[HANDLES];

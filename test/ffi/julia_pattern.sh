@@ -12,6 +12,6 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -B test/ffi/julia_abi.py "$work/julia_abi.h" || exit 1
-"${CC:-gcc}" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O1 -g -pthread ${FFI_CFLAGS:-} -Iinclude -I"$work" -o "$work/julia_pattern" \
-    test/ffi/julia_pattern.c -ldl -lm || exit 1
+"${CC:-gcc}" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O1 -g -pthread ${FFI_CFLAGS:-} -Iinclude -I"$work" \
+    -o "$work/julia_pattern" test/ffi/julia_pattern.c -ldl -lm || exit 1
 "$work/julia_pattern" "$folder/libusplit.so" "$work"

@@ -118,7 +118,7 @@ def plain(t):
     return kind if len(t) == 1 else {"i": "int", "u": "uint", "f": "float"}[kind] + str(8 * t[1])
 
 
-# ---- The header, by pycparser -----------------------------------------------------------------------------------------
+# ---- The header, by pycparser ------------------------------------------------------------------------
 
 class Header:
     def __init__(self, text):
@@ -201,7 +201,7 @@ def preprocess(text):
         return done.stdout
 
 
-# ---- Comparing --------------------------------------------------------------------------------------------------------
+# ---- Comparing ---------------------------------------------------------------------------------------
 
 def differences(what, ours, theirs, file):
     """Lines that name each difference between two {name: type} in order."""
@@ -256,7 +256,8 @@ def julia_declares():
 
 def must_be_empty(lines):
     if lines:
-        raise AssertionError("\n".join(lines + ["run tools/ffi_gen.py (make abi-accept does) and commit what it wrote"]))
+        lines = lines + ["run tools/ffi_gen.py (make abi-accept does) and commit what it wrote"]
+        raise AssertionError("\n".join(lines))
 
 
 def parsed(text=HEADER):
@@ -265,7 +266,7 @@ def parsed(text=HEADER):
     return Header(text)
 
 
-# ---- Cases --------------------------------------------------------------------------------------------------------------
+# ---- Cases -------------------------------------------------------------------------------------------
 
 def generated_files_are_up_to_date():
     done = subprocess.run([sys.executable, ROOT / "tools/ffi_gen.py", "--check"], capture_output=True, text=True)
@@ -291,7 +292,8 @@ def ctypes_lays_out_as_the_compiler_does():
         elif size and ctypes.sizeof(struct) != int(size[2]):
             wrong.append("%s has %s bytes; in Python %d" % (size[1], size[2], ctypes.sizeof(struct)))
         elif field and (place.offset, place.size) != (int(field[3]), int(field[4])):
-            wrong.append("%s.%s is at %s, %s bytes; in Python at %d, %d bytes" % (*field.groups(), place.offset, place.size))
+            wrong.append("%s.%s is at %s, %s bytes; in Python at %d, %d bytes"
+                         % (*field.groups(), place.offset, place.size))
     must_be_empty(wrong)
     assert n > 200, "only %d fields were found in the table" % n
 
@@ -320,7 +322,8 @@ def statuses_are_told_from_numbers():
     """Python raises for functions that return usplit_status, and only for those."""
     by_text = {name: text.strip() for text, name in re.findall(r"USPLIT_API ([\w *]+?)(usplit_\w+)\(", HEADER)}
     for name, (result, _) in ABI.FUNCTIONS.items():
-        assert (result is ABI.usplit_status) == (by_text[name] == "usplit_status"), "%s returns %s" % (name, by_text[name])
+        text = by_text[name]
+        assert (result is ABI.usplit_status) == (text == "usplit_status"), "%s returns %s" % (name, text)
 
 
 def versions_agree():
@@ -345,8 +348,9 @@ def a_changed_header_is_noticed():
             (extra, extra + "enum { USPLIT_FFI_TEST = 7 };", "constant USPLIT_FFI_TEST is 7 in the header, missing in"),
             ("double loss;", "float loss;", "struct usplit_progress: 'loss' is float32 in the header, float64 in"),
             ("int32_t tiling;", "", "struct usplit_tiler_options: 'tiling' is in"),
-            ("int32_t threads;", "int32_t workers;", "struct usplit_context_options: 'workers' (int32, after device) is in"),
-            ("usplit_tiler_plan(const usplit_tiler *tiler, int64_t", "usplit_tiler_plan(const usplit_tiler *tiler, int32_t",
+            ("int32_t threads;", "int32_t workers;",
+             "struct usplit_context_options: 'workers' (int32, after device) is in"),
+            ("tiler_plan(const usplit_tiler *tiler, int64_t", "tiler_plan(const usplit_tiler *tiler, int32_t",
              "usplit_tiler_plan: function of (pointer to"),
             ("USPLIT_ERR_BUSY = 51", "USPLIT_ERR_BUSY = 53", "constant USPLIT_ERR_BUSY is 53 in the header, 51 in")):
         assert before in HEADER, "%r is no longer in the header: choose another line to change here" % before
@@ -393,8 +397,8 @@ def julia_calls_what_there_is():
     code = "\n".join(re.findall(r"```julia\n(.*?)```", guide, re.S) + re.findall(r"`([^`\n]+)`", guide))
     base = {"println", "using"}
     for name in set(re.findall(r"(\w+!?)\(", code)) - base:
-        assert re.search(r"(?:function |^|struct |:)%s(?=[(,)])" % re.escape(name), source, re.M) or name in abi.functions, \
-            "docs/julia.md names %s, which the package has not" % name
+        there = re.search(r"(?:function |^|struct |:)%s(?=[(,)])" % re.escape(name), source, re.M)
+        assert there or name in abi.functions, "docs/julia.md names %s, which the package has not" % name
 
 
 CASES = [generated_files_are_up_to_date, ctypes_lays_out_as_the_compiler_does, versions_agree,

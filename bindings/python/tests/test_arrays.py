@@ -55,7 +55,8 @@ class NoCopy(Case):
     def test_stacks(self):
         stack = np.stack([image(seed=s) for s in range(6)])
         src = self.handed(stack[1::2])
-        self.assertEqual((src.data, src.frames, src.stride_frame), (stack.ctypes.data + 70 * 90 * 4, 3, 2 * 70 * 90 * 4))
+        frame = 70 * 90 * 4
+        self.assertEqual((src.data, src.frames, src.stride_frame), (stack.ctypes.data + frame, 3, 2 * frame))
         both = stack.reshape(2, 3, 70, 90)          # two axes of frames that one stride walks over
         src = self.handed(both, "TZYX")
         self.assertEqual((src.data, src.frames, src.stride_frame), (both.ctypes.data, 6, 70 * 90 * 4))

@@ -1,5 +1,5 @@
-"""What people see: a rewritten line in a terminal, a bar in a notebook, few lines in a log file. And that the library is
-found where it should be."""
+"""What people see: a rewritten line in a terminal, a bar in a notebook, few lines in a log file. And that the library
+is found where it should be."""
 import io
 import os
 import shutil
@@ -31,7 +31,8 @@ class Show(Case):
         self.assertEqual(text.count("\n"), 2)           # the epochs stay, everything else is rewritten
         for number, row in enumerate(text.split("\n")[:2], 1):
             last = row.split("\r")[-1]
-            self.assertRegex(last, r"^epoch %d: loss \d+\.\d+, validation PSNR \d+\.\d\d dB, learning rate 0.001" % number)
+            self.assertRegex(last, r"^epoch %d: loss \d+\.\d+, validation PSNR \d+\.\d\d dB, learning rate 0.001"
+                             % number)
         with mock.patch.object(sys, "stderr", Terminal()) as err:
             trained().split(image(), progress=True)
         self.assertRegex(err.getvalue(), r"\[#{20}\] (\d+)/\1 tiles  .* tiles/s  left 0:00.*\n$")
@@ -133,6 +134,7 @@ class Found(Case):
                                   folder / "site", folder / "source"], capture_output=True, text=True, timeout=120)
         self.assertEqual(install.returncode, 0, install.stdout + install.stderr)
         self.assertTrue((folder / "site" / "usplit" / "py.typed").exists())
-        done = script("sys.path.insert(0, sys.argv[1]); import usplit; print(usplit.__file__, usplit.devices()[0].name)",
-                      folder / "site", environment={"USPLIT_LIBRARY": usplit.library_path})
+        done = script("sys.path.insert(0, sys.argv[1]); import usplit\n"
+                      "print(usplit.__file__, usplit.devices()[0].name)", folder / "site",
+                      environment={"USPLIT_LIBRARY": usplit.library_path})
         self.assertEnded(done, "%s cpu" % (folder / "site" / "usplit" / "__init__.py"))

@@ -15,8 +15,8 @@ MAKE = """
 import gc, itertools, os, signal, sys, threading, time, weakref
 import numpy as np
 import usplit
-def make(log=None):
-    context = usplit.Context("cpu", threads=2, log=log)
+def make(log=None, threads=2):
+    context = usplit.Context("cpu", threads=threads, log=log)
     data = usplit.Dataset.critters(n_frames=6, size=64, n_curves=2, levels=3, context=context)
     model = usplit.Model.create("hae", "lean", levels=2, lc_count=2, filters=8, z_dims=8, patch=32, context=context)
     trainer = usplit.Trainer(model, data, batch=4, steps_per_epoch=50, max_epochs=1000000)
@@ -205,7 +205,7 @@ class Signals(Case):
         tiler = sampling().tiler(samples=65536)
         calls = [trainer.fit, lambda: trainer.fit(progress=lambda p: None), lambda: tiler.split(image()),
                  lambda: tiler.stream(lambda row, n: np.zeros((n, 200)), lambda row, planes: None, 5000, 200)]
-        for i in range(16):
+        for i in range(12):
             handler = signal.getsignal(signal.SIGALRM)
             signal.setitimer(signal.ITIMER_REAL, 0.02 + 0.003 * i)
             with self.assertRaises(self.Alarm):
@@ -298,7 +298,7 @@ class Ends(Case):
         done = script(MAKE + """
 lines = []
 for order in itertools.permutations(range(5)):
-    things = list(make(log=lambda level, line: lines.append(line)))
+    things = list(make(log=lambda level, line: lines.append(line), threads=1))
     things.append(things[2].tiler())
     del things[3:3]
     weak = [weakref.ref(thing) for thing in things]

@@ -86,7 +86,8 @@ def view(array: np.ndarray, axes: Axes, name: str, writable: bool = False) -> tu
         if min(array.shape[outer], array.shape[inner]) > 1 and \
                 array.strides[outer] != array.strides[inner] * array.shape[inner]:
             if writable:
-                raise _errors.argument("%s: its %s axes do not follow each other in memory" % (name, axes.frame_letters))
+                raise _errors.argument("%s: its %s axes do not follow each other in memory"
+                                       % (name, axes.frame_letters))
             array = np.ascontiguousarray(array)
             return view(array, axes, name)
         stride = array.strides[inner if array.shape[inner] > 1 else outer]
@@ -107,7 +108,8 @@ def out_dtype(dtype: Any, source: Any) -> np.dtype:
     """`dtype` of a result: a type of the library's, or "same" for that of the source."""
     wanted = np.dtype(source if isinstance(dtype, str) and dtype == "same" else dtype)
     if wanted not in _TYPES:
-        raise TypeError("dtype is %s; accepted: float32, uint8, uint16, or 'same' with an image of such a type" % wanted)
+        raise TypeError("dtype is %s; accepted: float32, uint8, uint16, or 'same' with an image of such a type"
+                        % wanted)
     return wanted
 
 

@@ -105,8 +105,8 @@ class Dataset(Handle):
 
     @classmethod
     def critters(cls, *, context: Context | None = None, **options: Any) -> "Dataset":
-        """The paper's synthetic data: n_frames, size, n_curves, thickness, joiner, kinds (1: easier, learnt in minutes),
-        amplitude, max_vertical_shift, max_horizontal_shift, seed; and the options of every data set."""
+        """The paper's synthetic data: n_frames, size, n_curves, thickness, joiner, kinds (1: easier, learnt in
+        minutes), amplitude, max_vertical_shift, max_horizontal_shift, seed; and the options of every data set."""
         own = set(_structs.options_of(_CRITTERS))
         unknown = set(options) - own - set(_structs.options_of(_DATASET))
         if unknown:
