@@ -8,8 +8,9 @@
 # callback raises is kept, the library is told to stop, and it is thrown when the call has returned: nothing unwinds
 # through C. Ctrl-C is held back during the call and let in within the callback, where it is such an exception.
 #
-# A callback must not switch tasks (no yield, wait, lock or I/O that blocks on other tasks): the library's call stands
-# below it on the stack. Other tasks of the same thread wait until the call returns.
+# The library's call stands below a callback on the stack and belongs to its thread. So from a task that Julia may move
+# to another thread (Threads.@spawn) a callback must not switch tasks: no yield, wait, lock, or printing. The main task
+# stays on its thread and may print.
 #
 # Finalisers free handles in whatever order and on whatever thread the collector takes them: the library counts
 # references, and a handle keeps what it was made from alive.

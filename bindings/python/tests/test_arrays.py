@@ -117,6 +117,11 @@ class Numbers(Case):
         for z in range(3):
             for t in range(2):
                 self.assertSame(result.channels[z, t], trained().split(stack[t, z]).channels)
+        around = np.ascontiguousarray(np.moveaxis(stack, 1, -1))           # frames before and after the pixels
+        result = trained().split(around, "TYXZ", residual=True)
+        self.assertEqual((result.axes, result.channels.shape), ("TZCYX", (2, 3, 2, 70, 90)))
+        self.assertSame(result.channels[1, 2], trained().split(stack[1, 2]).channels)
+        self.assertSame(result.residual[1, 2], trained().split(stack[1, 2], residual=True).residual)
         with self.assertRaisesRegex(usplit.ArgumentError, "out: its ZT axes do not follow each other"):
             trained().split(apart, "ZTYX", out=np.zeros((2, 3, 2, 70, 90), np.float32).transpose(1, 0, 2, 3, 4))
 

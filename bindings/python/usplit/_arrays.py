@@ -88,8 +88,9 @@ def view(array: np.ndarray, axes: Axes, name: str, writable: bool = False) -> tu
             if writable:
                 raise _errors.argument("%s: its %s axes do not follow each other in memory"
                                        % (name, axes.frame_letters))
-            array = np.ascontiguousarray(array)
-            return view(array, axes, name)
+            order = sorted(range(array.ndim), key=lambda axis: axis not in axes.frames)     # frames first
+            array = np.ascontiguousarray(array.transpose(order))
+            return view(array, Axes(array.shape, "".join(axes.letters[i] for i in order)), name)
         stride = array.strides[inner if array.shape[inner] > 1 else outer]
     elif axes.frames:
         stride = array.strides[axes.frames[0]]
