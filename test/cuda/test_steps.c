@@ -203,7 +203,7 @@ static void test_prior(void **state)
         ok(us_cu_sum_prior(stream, &env, at, stride, c, (int64_t)h * w, grad));
         down(got, env.grads, n_grads * 4);
         us_tensor tensor = {.offset = at};
-        us_param param = {.dims = {1, c, h, w}, .offset = grad};
+        us_param param = {.n_dims = 4, .dims = {1, c, h, w}, .offset = grad};
         us_graph graph = {.params = &param};
         us_plan plan = {.graph = &graph, .tensors = &tensor, .sample_floats = stride};
         us_exec e = {.plan = &plan, .active = active, .sample_arena = src, .grads = want};
