@@ -115,6 +115,10 @@ static usplit_status forward_bnorm(us_lowering *l, int i, int *out)
     us_plan *p = l->plan;
     const us_node *n = &l->graph->nodes[i];
     int x = l->forward[n->in[0]], train = p->options.mode == US_PLAN_TRAIN;
+    if (l->values[x].kind == US_V_CONCAT) {     // an expression cannot read across the border of a concatenation
+        l->values[x].keep = 1;
+        US_TRY(us_emit_keep(l, x, l->need[n->in[0]]));
+    }
     us_bnorm b = {.node = i, .c = n->c, .gamma = n->weight, .beta = n->bias, .mean = n->mean, .var = n->var,
                   .counter = n->counter, .count = (int64_t)n->h * n->w};
     int *vectors[] = {&b.scale, &b.shift, &b.inverse, &b.centre, &b.ga, &b.gb, &b.gc};
