@@ -21,6 +21,13 @@ static void name_of(const skip_net *s, int scale, const char *layer, char *name,
     snprintf(name, size, "%s.%d.%s", s->name, scale, layer);
 }
 
+// The rows and columns that a strided convolution reads: of an even size it leaves out the last.
+static int read_by(us_builder *b, int x, int k, int stride)
+{
+    int h = b->g->nodes[x].h, w = b->g->nodes[x].w;
+    return us_put_window(b, x, (h - k) / stride * stride + k, (w - k) / stride * stride + k, 0, 0);
+}
+
 // With bias, on its input padded by reflection.
 static int conv(const skip_net *s, int x, int scale, const char *layer, int c, int k, int stride)
 {
@@ -31,7 +38,7 @@ static int conv(const skip_net *s, int x, int scale, const char *layer, int c, i
         b->status = us_param_conv(b->g, name, c, b->g->nodes[x].c, k);
     }
     if (k > 1) {
-        x = us_put(b, (us_node){.op = US_OP_REFLECT, .in = {x}, .pad = k / 2});
+        x = read_by(b, us_put(b, (us_node){.op = US_OP_REFLECT, .in = {x}, .pad = k / 2}), k, stride);
     }
     return us_put(b, (us_node){.op = US_OP_CONV, .in = {x}, .c = c, .k = k, .stride = stride,
                                .weight = us_put_param(b, name, ".weight"), .bias = us_put_param(b, name, ".bias")});

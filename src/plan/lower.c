@@ -370,6 +370,7 @@ static usplit_status backward_conv(us_lowering *l, int i, int g)
     const us_node *n = &l->graph->nodes[i];
     int conv = l->aux[2 * i], x = l->forward[n->in[0]], src, grad, partial, back;
     const us_conv c = p->convs[conv];
+    US_ASSERT(c.in.h == c.in_h && c.in.w == c.in_w);    // rows that no output reads are cut off before (WINDOW)
     p->convs[conv].adds_up = p->has_grad[c.weight];
     p->has_grad[c.weight] = 1;
     US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &src));
