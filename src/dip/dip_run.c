@@ -66,18 +66,14 @@ void us_dip_turn(int element, int h, int w, int channels, const float *src, floa
     }
 }
 
-// One mixture: turned on even iterations, by all elements that the image's shape takes.
-static int element_of(const dip *d, int64_t iteration)
+int us_dip_element(int h, int w, int64_t iteration)
 {
-    if (d->mixtures > 1 || iteration % 2) {
-        return 0;
-    }
-    return (int)(iteration / 2 % (d->h == d->w ? 8 : 4));
+    return iteration % 2 ? 0 : (int)(iteration / 2 % (h == w ? 8 : 4));
 }
 
-static double noise_of(const dip *d, int64_t iteration)
+double us_dip_noise(int64_t iteration, int64_t iterations)
 {
-    if (d->mixtures > 1 || iteration == d->o.iterations - 1) {
+    if (iteration == iterations - 1) {
         return 0;
     }
     return iteration < NOISE_UNTIL ? (double)(iteration / NOISE_EVERY) / 1000 : 1.0 / 1000;
@@ -98,7 +94,7 @@ static void draw_inputs(dip *d)
 static usplit_status fill(void *user, int sample, float *const *levels, float *target)
 {
     dip *d = user;
-    float s = (float)noise_of(d, d->iteration);
+    float s = d->mixtures > 1 ? 0 : (float)us_dip_noise(d->iteration, d->o.iterations);
     (void)sample;
     (void)target;
     for (int net = 0; net < d->nets; net++) {
@@ -241,7 +237,7 @@ static usplit_status iterate(dip *d)
     const us_backend *b = &us_backend_cpu;
     us_run run = {.seed = d->o.seed, .step = d->iteration, .fill = fill, .loss = losses, .user = d};
     us_losses sums;
-    d->element = element_of(d, d->iteration);
+    d->element = d->mixtures > 1 ? 0 : us_dip_element(d->h, d->w, d->iteration);
     US_TRY(b->prepare(d->exec, d->params));
     US_TRY(b->train(d->exec, &run, &sums, d->grads));
     if (!isfinite(sums.loss)) {
