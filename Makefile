@@ -71,7 +71,7 @@ LIBOUT := $(if $(filter release,$(MODE)),lib,$(B)/lib)
 BINOUT := $(if $(filter release,$(MODE)),bin,$(B)/bin)
 
 # ---- Sources --------------------------------------------------------------------------------------
-LIB_DIRS := base image patch data net plan backend cpu train tile ckpt api
+LIB_DIRS := base image patch data net plan backend cpu train tile dip ckpt api
 LIB_SRC := $(sort $(wildcard $(LIB_DIRS:%=src/%/*.c)))
 # These kernels are compiled once per instruction set and chosen at run time.
 ISA_SRC := src/cpu/map_isa.c src/cpu/weight_isa.c

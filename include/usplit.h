@@ -20,8 +20,8 @@
  *         puts(usplit_error_message());
  *     usplit_tiler_free(tiler); usplit_model_free(model); usplit_context_free(ctx);
  *
- * How to read it: status - context - devices - image - dataset - model - trainer - tiler, then the rules on
- * memory and threads. Conventions that hold everywhere:
+ * How to read it: status - context - devices - image - dataset - model - trainer - tiler - Double-DIP, then the
+ * rules on memory and threads. Conventions that hold everywhere:
  *
  *   - Functions that can fail return usplit_status, 0 on success. Results go to out parameters; on
  *     failure *out is NULL and nothing needs cleaning. usplit_error_message() says what went wrong.
@@ -96,7 +96,9 @@ enum {
     USPLIT_PHASE_TRAIN = 1,     /* done/total count training steps of this run */
     USPLIT_PHASE_VALIDATE = 2,  /* done/total count validation patches of this epoch */
     USPLIT_PHASE_EPOCH = 3,     /* an epoch ended: loss, val_psnr and lr are those of the epoch */
-    USPLIT_PHASE_TILE = 4       /* done/total count tiles (times samples) */
+    USPLIT_PHASE_TILE = 4,      /* done/total count tiles (times samples) */
+    USPLIT_PHASE_DIP = 5        /* done/total count iterations of usplit_dip_run; loss: of the last one, best_val_psnr:
+                                   of the best reconstruction, patches_per_second: iterations */
 };
 
 typedef struct usplit_progress {
@@ -220,6 +222,19 @@ typedef struct usplit_image_quality {
  * tables compare in normalised units: (target - mean_c)/deviation_c, see usplit_model_facts. */
 USPLIT_API usplit_status usplit_image_compare(const usplit_image *target, const usplit_image *prediction,
                                               usplit_image_quality *quality);
+
+/* The same for two channels whose order is not known, as Double-DIP's: the assignment with the larger sum of range-
+ * invariant PSNR counts, the exchanged one if both are equal or not defined. */
+typedef struct usplit_image_pair_quality {
+    size_t struct_size;
+    int32_t swapped;            /* 1: the prediction's second channel belongs to the target's first */
+    int32_t reserved0;
+    double ri_psnr[2], psnr[2], ssim[2], rmse[2];   /* of the target's channels, as in usplit_image_quality */
+} usplit_image_pair_quality;
+
+/* Both images: 1 frame, 2 channels, same size, finite. quality->struct_size must be set. */
+USPLIT_API usplit_status usplit_image_compare_pair(const usplit_image *target, const usplit_image *prediction,
+                                                   usplit_image_pair_quality *quality);
 
 /* ---- Dataset: registered channels to learn from ------------------------------------------------
  * Holds frames as float32, clipped, with their pyramid (lateral context), and the statistics of the
@@ -646,6 +661,62 @@ USPLIT_API usplit_status usplit_tiler_run_stream(usplit_tiler *tiler, const uspl
 /* From any thread, or a signal handler. */
 USPLIT_API void usplit_tiler_cancel(usplit_tiler *tiler);
 USPLIT_API void usplit_tiler_free(usplit_tiler *tiler);
+
+/* ---- Double-DIP: one image apart without training ----------------------------------------------------
+ * The paper's unsupervised baseline (networks 9): two small networks with fixed noise as input are optimised until
+ * what they put out mixes to the image. Nothing is learnt that would serve another image, and a run takes minutes to
+ * hours. It works on the CPU; run several images side by side, each with a context of one thread, to use all cores. */
+
+/* The value is the number of mixtures. */
+enum {
+    USPLIT_DIP_SINGLE = 1,      /* one mixture, the mean of the structures, as the paper states the task */
+    USPLIT_DIP_TWO = 2          /* two mixtures of the same structures in different unknown proportions: easier; what
+                                   the paper's numbers were most likely made with */
+};
+
+typedef struct usplit_dip_options {
+    size_t struct_size;
+    int32_t mode;               /* USPLIT_DIP_*; 0: by the number of mixtures */
+    int32_t reserved0;
+    int64_t iterations;         /* 0: 4000 with two mixtures, 8000 with one */
+    double learning_rate;       /* of Adam; 0: 1e-3 with two mixtures, 5e-4 with one */
+    double exclusion_weight;    /* of the loss of edges in common; 0: 0.1 with two mixtures, 0.01 with one;
+                                   negative: none */
+    double mix[2];              /* usplit_dip_mix: share of the first structure in each mixture (0.5, 0.3) */
+    uint64_t seed;              /* of initial parameters and noise (0) */
+    double max_seconds;         /* stop at the end of the iteration that passes it; 0: no limit */
+} usplit_dip_options;
+
+typedef struct usplit_dip_result {
+    size_t struct_size;
+    int32_t mode;               /* USPLIT_DIP_* */
+    int32_t reserved0;
+    int64_t iterations;         /* done */
+    int64_t best_iteration;     /* 0-based: the one whose estimates were kept */
+    double psnr;                /* dB: how well they mix to the first mixture, both within 0 and 1 */
+    double loss, reconstruction_loss, exclusion_loss;   /* of the last iteration; exclusion before its weight */
+    double share[2];            /* two mixtures: estimated share of the first estimate in each; one: 0.5, 0 */
+    double low, high;           /* grey levels taken for 0 and 1: the extremes over the mixtures together */
+    int64_t macs;               /* multiply-adds of the forward pass of one iteration */
+    int64_t bytes;              /* memory held by the run */
+    double seconds;
+} usplit_dip_result;
+
+USPLIT_API usplit_status usplit_dip_options_init(usplit_dip_options *options, size_t struct_size);
+/* Mixtures of a pair of known structures: channel i of mixtures (1 or 2) becomes mix[i] * first + (1 - mix[i]) *
+ * second, in grey levels. Both images: 1 frame, one size; pair has 2 channels. */
+USPLIT_API usplit_status usplit_dip_mix(const usplit_image *pair, const usplit_image *mixtures,
+                                        const usplit_dip_options *options);
+/* Splits mixtures (1 frame; 1 or 2 channels; sides of 65 to 4096; finite; no channel constant) into dst (1 frame, 2
+ * channels, same size). The mixtures are scaled to [0,1] together, by their common extremes. Estimates come in grey
+ * levels: low + (high - low) * E, where E within 0 and 1 is a network's output, and 2 E in place of E with one mixture,
+ * which is their mean. Which of the two structures is which is not determined, and neither are offset and scale: compare
+ * with usplit_image_compare_pair. The context must be one of the CPU. result (may be NULL) needs struct_size.
+ * USPLIT_ERR_CANCELLED: progress has stopped it; dst and result hold the best so far. The same numbers for any number of
+ * threads. */
+USPLIT_API usplit_status usplit_dip_run(usplit_context *context, const usplit_image *mixtures, const usplit_image *dst,
+                                        const usplit_dip_options *options, usplit_dip_result *result,
+                                        usplit_progress_fn progress, void *user);
 
 /* ---- Memory and threads ---------------------------------------------------------------------------
  *   - One handle, one thread at a time; the _cancel functions are the exception. A context may be used

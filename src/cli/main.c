@@ -19,6 +19,7 @@ static const command commands[] = {
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},
+    {"dip", "take one image apart without training (Double-DIP, a baseline)", cmd_dip},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -49,7 +49,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval info doctor synth; do
+for command in demo train split eval info doctor synth dip; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -201,6 +201,47 @@ there split/ch1_0011.tif 131072
 expect 0 eval m.h5 $pair --json --quiet
 says out '"ri_psnr"'
 expect 2 eval m.h5 --channel data/ch1.tif
+
+# ---- Double-DIP
+expect 0 synth -o two --frames 2 --size 96
+known='--channel two/ch1.tif --channel two/ch2.tif'
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 2
+says out 'mean of 4 crops'
+says out '^ch1 p2 '
+absent ch1_dip.tif
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 1 -o 1.tif --json
+there 1.tif 135200
+says out '"mixtures": 2'
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 3 -o 3.tif --json --quiet
+cmp -s 1.tif 3.tif || fail 'dip: other pixels with other threads'
+expect 0 dip two/ch1.tif --iterations 2
+there ch1_dip.tif 147456
+expect 1 dip two/ch1.tif --iterations 2
+says err 'overwrite'
+expect 0 dip two/ch1.tif two/ch2.tif --iterations 2 -o mixed.tif --crop 70
+there mixed.tif 78400
+expect 2 dip
+expect 2 dip two/ch1.tif --mode two
+says err 'takes 2 mixtures, 1 given'
+expect 2 dip two/ch1.tif $known
+expect 2 dip two/ch1.tif --mix 0.5,0.3
+expect 2 dip two/ch1.tif --crops 3
+expect 2 dip $known --mix half
+expect 2 dip $known --crop 64
+expect 1 dip $known --crop 65 --iterations 1 --mix 0.5,0.5
+says err 'for both mixtures'
+expect 1 dip $known --crop 97
+says err 'smaller than a crop'
+"$program" dip $known --crop 65 --crops 1 --iterations 100000000 --threads 2 -o stopped.tif > out 2> err < /dev/null &
+pid=$!
+sleep 2
+kill -INT $pid
+wait $pid
+status=$?
+checks=$((checks + 1))
+[ $status = 130 ] || fail "interrupted dip: status $status, expected 130"
+there stopped.tif 67600
+says out 'mean of 2 crops'
 
 # ---- The demo, cut short
 expect 0 demo -o demo --steps 3 --frames 20 --threads 2
