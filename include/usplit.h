@@ -221,6 +221,26 @@ typedef struct usplit_image_quality {
 USPLIT_API usplit_status usplit_image_compare(const usplit_image *target, const usplit_image *prediction,
                                               usplit_image_quality *quality);
 
+/* Are the borders of tiles visible in a predicted plane? Measured without knowing the truth: the step from one pixel to
+ * the next, less what the steps before and after it let expect, is on average as large across a border as inside the
+ * tiles where there is no seam. Ratio: mean absolute step across borders over that inside the same tiles; 1: no seam
+ * can be seen, 2: borders stand out twofold; 20 log10 makes dB of it. A ratio a few errors over 1 is a seam; below 1
+ * the prediction is smoother at borders. It does not change with the plane's gain and offset. */
+typedef struct usplit_image_seam_facts {
+    size_t struct_size;
+    double ratio;               /* all borders together. NaN: no border to measure; infinite: nothing but borders */
+    double ratio_error;         /* its standard error, from the scatter between borders; NaN: fewer than 2 */
+    double row_ratio, row_error;        /* borders between tiles one above the other only */
+    double column_ratio, column_error;  /* borders between tiles side by side only */
+    int64_t row_borders, column_borders;    /* sides of tiles that were measured */
+} usplit_image_seam_facts;
+
+/* plane: 1 frame, 1 channel, finite. tile: side of a tile, as in usplit_tiler_cost.inner, 4 to 2^24; row and column:
+ * where some tile begins (0 and 0 in what a tiler wrote, but for crops). A border needs 4 rows or columns on both sides
+ * of it to be measured; any size of plane is accepted. facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_t row, int64_t column,
+                                            usplit_image_seam_facts *facts);
+
 /* ---- Dataset: registered channels to learn from ------------------------------------------------
  * Holds frames as float32, clipped, with their pyramid (lateral context), and the statistics of the
  * training frames. Read-only once made: share it between trainers and threads. */

@@ -417,9 +417,7 @@ static void test_patches_and_shifts(void **state)
         us_plane levels[US_MAX_LC];
         int coarsest = cases[i].variant == USPLIT_VARIANT_VANILLA ? 0 : LC;
         make_pyramid(levels, data, coarsest, copy, H, W, 900);
-        float *out = malloc((size_t)(t->planes * H * W) * sizeof *out);
-        usplit_image src = view(pixels, 1, H, W, 1), dst = view(out, 1, H, W, t->planes);
-        assert_ok(usplit_tiler_run(t, &src, &dst, NULL, NULL, NULL));
+        float *out = run_planes(t, pixels, 1, H, W, NULL);
         us_plan *plan;
         us_exec *exec = whole_patches(t, &plan);
         for (int n = 0; n < 8; n++) {
