@@ -105,7 +105,7 @@ double score_mean(const score_values *values, int64_t n, int64_t stride, size_t 
     return known > 0 ? sum / (double)known : NAN;
 }
 
-static void average(score_values *mean, const score_values *values, int64_t n, int64_t stride)
+void score_average(score_values *mean, const score_values *values, int64_t n, int64_t stride)
 {
     mean->ri_psnr = score_mean(values, n, stride, offsetof(score_values, ri_psnr));
     mean->psnr = score_mean(values, n, stride, offsetof(score_values, psnr));
@@ -167,8 +167,8 @@ int score_frames(score *s, const usplit_model *model, const usplit_dataset_reade
         score_frame_free(&f);
     }
     for (int c = 0; c < s->model.channels; c++) {
-        average(&s->mean_prediction[c], s->prediction + c, s->n_frames, s->model.channels);
-        average(&s->mean_input[c], s->input + c, s->n_frames, s->model.channels);
+        score_average(&s->mean_prediction[c], s->prediction + c, s->n_frames, s->model.channels);
+        score_average(&s->mean_input[c], s->input + c, s->n_frames, s->model.channels);
         setup_channel_name(&s->model, c, s->names[c], sizeof s->names[c]);
         if (options->names[c] != NULL) {
             snprintf(s->names[c], sizeof s->names[c], "%s", options->names[c]);
@@ -239,8 +239,8 @@ void score_print(const score *s, FILE *file)
     for (int c = 0; c < channels; c++) {
         print_row(file, room, s->names[c], &s->mean_prediction[c], &s->mean_input[c]);
     }
-    average(&p, s->mean_prediction, channels, 1);
-    average(&i, s->mean_input, channels, 1);
+    score_average(&p, s->mean_prediction, channels, 1);
+    score_average(&i, s->mean_input, channels, 1);
     print_row(file, room, "mean", &p, &i);
     fprintf(file,
             "%lld frame%s. \"input\": the mixed image itself taken as the channel. RI-PSNR: after the best "

@@ -41,6 +41,8 @@ typedef struct score_options {
 
 int score_frames(score *s, const usplit_model *model, const usplit_dataset_reader *reader,
                  const score_options *options);
+// Means of n values, stride apart; those not finite are left out (score_print says how many).
+void score_average(score_values *mean, const score_values *values, int64_t n, int64_t stride);
 void score_print(const score *s, FILE *file);
 void score_json(const score *s, json *j);
 // Best, median and worst frame (fewer when there are fewer): input, truth, prediction, what is left over.

@@ -21,8 +21,7 @@ int score_frame_read(score_frame *f, const usplit_model_facts *model, const uspl
 int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, usplit_tiler_result *result);
 void score_frame_free(score_frame *f);
 
-// Mean over n values, stride apart, of the double at `offset`; those not finite are left out (score_print says how
-// many); NaN: none.
+// Mean over n values, stride apart, of the double at `offset`; those not finite are left out; NaN: none.
 double score_mean(const score_values *values, int64_t n, int64_t stride, size_t offset);
 
 #endif

@@ -120,9 +120,8 @@ static usplit_status set_up(usplit_tiler *t)
     t->samples = t->mean_latents ? 1 : o->samples;
     t->planes = o->deviations ? 2 * t->channels : t->channels;
     US_CHECK_ARG(!o->deviations || t->samples * t->shape.shifts >= 2,
-                 "deviations is 1 with one value per pixel; accepted with 2 or more: %s",
-                 t->mean_latents ? "shifts of 2 or more (this network and these options draw no samples)"
-                                 : "samples or shifts of 2 or more");
+                 "deviations is 1 with one value per pixel; accepted with %s of 2 or more",
+                 t->mean_latents ? "shifts" : "samples or shifts");
     t->max_workers = us_pool_size(t->context->pool);
     if (t->backend->workers > 0 && t->backend->workers < t->max_workers) {
         t->max_workers = t->backend->workers;
