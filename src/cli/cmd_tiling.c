@@ -149,19 +149,24 @@ done:
 }
 
 // Whether it can be done at all: a pad or patch that the network does not take, or the memory, leaves it out.
-static int try_setting(setting *t, const usplit_model *model, const usplit_tiler_options *options)
+static int try_setting(setting *t, const usplit_model *model, const usplit_tiler_options *options,
+                       const usplit_dataset_reader *reader)
 {
-    int rc = CLI_OK;
+    int rc;
+    int64_t height, width;
     usplit_tiler *tiler = NULL;
     usplit_tiler_cost cost = {.struct_size = sizeof cost};
+    CLI_TRY(reader->frame_size(0, &height, &width, reader->user));
     usplit_status status = usplit_tiler_create(&tiler, model, options);
+    if (status == USPLIT_OK) {
+        status = usplit_tiler_plan(tiler, height, width, &cost);
+    }
     if (status == USPLIT_ERR_ARGUMENT || status == USPLIT_ERR_SHAPE || status == USPLIT_ERR_BUDGET ||
         status == USPLIT_ERR_MEMORY) {
         snprintf(t->left_out, sizeof t->left_out, "%s", usplit_error_message());
-        return CLI_OK;
+    } else {
+        CLI_LIB(status);
     }
-    CLI_LIB(status);
-    CLI_LIB(usplit_tiler_plan(tiler, 1 << 12, 1 << 12, &cost));
     t->patch = cost.patch;
     t->tile = cost.inner;
 done:
@@ -401,17 +406,15 @@ static int run_study(study *s, const study_args *a, const usplit_model *model, c
         options.tiler.tiling = t->series == OUTER ? USPLIT_TILING_OUTER : USPLIT_TILING_INNER;
         options.tiler.pad = t->pad;
         options.tiler.shifts = t->series == SHIFTED ? (int32_t)a->shifts : 1;
-        CLI_TRY(try_setting(t, model, &options.tiler));
-        if (t->left_out[0] != '\0') {
-            if (i == 0) {
-                return cli_error(CLI_FAILED, "without padding: %s", t->left_out);
-            }
-            continue;
-        }
         if (!a->quiet) {
             fprintf(stderr, "%d/%d  %s, pad %d\n", i + 1, s->n, series_names[t->series], t->pad);
         }
-        CLI_TRY(run_setting(s, t, model, reader, &options));
+        CLI_TRY(try_setting(t, model, &options.tiler, reader));
+        if (t->left_out[0] == '\0') {
+            CLI_TRY(run_setting(s, t, model, reader, &options));
+        } else if (i == 0) {
+            return cli_error(CLI_FAILED, "without padding: %s", t->left_out);
+        }
         CLI_TRY(write_csv(s, paths[0]));
         CLI_TRY(write_table(s, paths[1]));
         CLI_TRY(write_plot(s, paths[2]));

@@ -37,7 +37,7 @@ static void print_help(FILE *file)
 {
     fputs("usplit - splits fluorescence images into the structures superimposed in them\n\n", file);
     for (int i = 0; i < N_COMMANDS; i++) {
-        fprintf(file, "  usplit %-12s %s\n", commands[i].name, commands[i].what);
+        fprintf(file, "  usplit %-13s %s\n", commands[i].name, commands[i].what);
     }
     fputs("\n  usplit help COMMAND   its options\n  usplit --version\n\n"
           "Start with:  usplit demo -o demo\n", file);
