@@ -315,7 +315,8 @@ static void print_report(const split_total *t, const usplit_model_facts *m, cons
     }
     if (t->saturated > 0) {
         fprintf(stderr, "saturated %lld output pixels (%.3g %%) did not fit the type; f32 loses nothing\n",
-                (long long)t->saturated, 100 * (double)t->saturated / ((double)t->pixels * m->channels * (o->deviations ? 2 : 1)));
+                (long long)t->saturated,
+                100 * (double)t->saturated / ((double)t->pixels * m->channels * (o->deviations ? 2 : 1)));
     }
     fprintf(stderr, "written   %s\n", out);
 }

@@ -249,7 +249,8 @@ static int write_csv(const study *s, const char *path)
         return rc;
     }
     FILE *f = out.file;
-    fputs("padding,shifts,pad,patch,tile,ri_psnr,psnr,ssim,change_percent,change_error,seam,seam_error,passes,seconds", f);
+    fputs("padding,shifts,pad,patch,tile,ri_psnr,psnr,ssim,change_percent,change_error,seam,seam_error,passes,seconds",
+          f);
     for (int c = 0; c < s->n_channels; c++) {
         fprintf(f, ",ri_psnr_%d,ssim_%d,seam_%d", c + 1, c + 1, c + 1);
     }
@@ -306,8 +307,9 @@ static void print_table(const study *s, FILE *f)
         put_number(f, t->mean.seam_error, " +- %.3f");
         fprintf(f, " | %.0f | %.1f |\n", t->passes, t->seconds);
     }
-    fprintf(f, "\nRI-PSNR and SSIM: means over %lld frame%s. change: of the mean RI-PSNR against inner padding 0, with the\n"
-            "standard error over frames. seam: steps across borders of tiles over steps inside them; 1: none to be seen.\n",
+    fprintf(f,
+            "\nRI-PSNR and SSIM: means over %lld frame%s. change: of the mean RI-PSNR against inner padding 0, with\n"
+            "the standard error over frames. seam: steps across borders of tiles over steps inside; 1: none.\n",
             (long long)s->n_frames, s->n_frames == 1 ? "" : "s");
     for (int i = 0; i < s->n; i++) {
         const setting *t = &s->settings[i];
@@ -367,7 +369,8 @@ static int write_plot(const study *s, const char *path)
         char title[128];
         plot p = plot_panel(out.file, panel, 0, most, most <= 128 ? 8 : plot_step(most, 16), "padding, pixels");
         snprintf(title, sizeof title, "%s (blue: inner, %sorange: outer)",
-                 panel == 0 ? "RI-PSNR, change in %" : "seams; 1: none", s->shifts > 1 ? "green: inner and shifted, " : "");
+                 panel == 0 ? "RI-PSNR, change in %" : "seams; 1: none",
+                 s->shifts > 1 ? "green: inner and shifted, " : "");
         for (int pass = 0; pass < 2; pass++) {  // the range first
             for (int k = 0; k < N_SERIES; k++) {
                 const setting *t = series[k];

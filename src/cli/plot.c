@@ -117,8 +117,9 @@ void plot_errors(const plot *p, plot_values x, plot_values y, plot_values errors
     for (int64_t i = 0; i < n; i++) {
         double v = plot_value(y, i), error = plot_value(errors, i), at = x_of(p, plot_value(x, i));
         if (isfinite(v) && isfinite(error)) {
-            fprintf(p->file, "<path fill='none' stroke='%s' d='M%.2f %.2fV%.2fM%.2f %.2fh6M%.2f %.2fh6'/>\n", colour, at,
-                    y_of(p, v + error), y_of(p, v - error), at - 3, y_of(p, v + error), at - 3, y_of(p, v - error));
+            double high = y_of(p, v + error), low = y_of(p, v - error);
+            fprintf(p->file, "<path fill='none' stroke='%s' d='M%.2f %.2fV%.2fM%.2f %.2fh6M%.2f %.2fh6'/>\n", colour,
+                    at, high, low, at - 3, high, at - 3, low);
         }
     }
 }
@@ -131,8 +132,8 @@ void plot_level(const plot *p, double value)
 
 void plot_mark(const plot *p, double x, double y)
 {
-    fprintf(p->file, "<circle cx='%.2f' cy='%.2f' r='5' fill='none' stroke='#c03030' stroke-width='1.6'/>\n", x_of(p, x),
-            y_of(p, y));
+    fprintf(p->file, "<circle cx='%.2f' cy='%.2f' r='5' fill='none' stroke='#c03030' stroke-width='1.6'/>\n",
+            x_of(p, x), y_of(p, y));
 }
 
 void plot_note(const plot *p, const char *text)

@@ -251,7 +251,8 @@ void score_print(const score *s, FILE *file)
     }
     int64_t unscored = count_unscored(s);
     if (unscored > 0) {
-        fprintf(file, "%lld of %lld planes have no RI-PSNR (a constant split or target) and are left out of its mean.\n",
+        fprintf(file,
+                "%lld of %lld planes have no RI-PSNR (a constant split or target) and are left out of its mean.\n",
                 (long long)unscored, (long long)(s->n_frames * channels));
     }
 }

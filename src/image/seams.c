@@ -5,15 +5,15 @@
 //
 //     e = (q - p) - ((p - o) + (r - q)) / 2,         pixels o p | q r along the axis,
 //
-// is small, and a seam between p and q adds all of its height to it. The unit of the statistics is one side of a tile: b
-// is the mean |e| on the border, c the mean |e| on the lines of the two tiles that lie 2, 3, ..., tile / 2 pixels from it,
-// on both sides alike, so that content that changes along the axis changes both alike. (A line 1 pixel away has the seam
-// in its own e, with half its height.) The ratio of sums R = sum b / sum c has the standard error
+// is small, and a seam between p and q adds all of its height to it. The unit of the statistics is one side of a
+// tile: b is the mean |e| on the border, c the mean |e| on the lines of the two tiles that lie 2, 3, ..., tile / 2
+// pixels from it, on both sides alike, so that content that changes along the axis changes both alike. (A line 1 pixel
+// away has the seam in its own e, with half its height.) The ratio of sums R = sum b / sum c has the standard error
 //
 //     sqrt( n / (n - 1) * sum (b - R c)^2 ) / sum c
 //
-// of n independent sides; no pixel is in two sides of one axis but where tile / 2 lines of both meet. Means are weighted
-// with the length of the side, as the last tile of a row may be cut.
+// of n independent sides: those of one axis share no line, but for the one in the middle of a tile. b and c are
+// weighted with the length of the side, as the last tile of a row may be cut.
 #include "image/seams.h"
 
 #include <math.h>

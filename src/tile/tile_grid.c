@@ -7,11 +7,11 @@ enum { MIN_PATCH = 8, MAX_PATCH = 4096 };       // pixels, as for training
 static usplit_status choose_patch(int *patch, const usplit_tiler_options *options, int trained)
 {
     *patch = options->patch ? options->patch : trained;
-    US_CHECK_ARG(*patch >= MIN_PATCH && *patch <= MAX_PATCH, "patch is %d; accepted: %d to %d, or 0 for the training's %d",
-                 *patch, MIN_PATCH, MAX_PATCH, trained);
+    US_CHECK_ARG(*patch >= MIN_PATCH && *patch <= MAX_PATCH,
+                 "patch is %d; accepted: %d to %d, or 0 for the training's %d", *patch, MIN_PATCH, MAX_PATCH, trained);
     US_CHECK_ARG(options->tiling != USPLIT_TILING_OUTER || *patch == trained,
-                 "patch is %d; accepted with outer padding: 0, as the patch is the training's %d plus the padding", *patch,
-                 trained);
+                 "patch is %d; accepted with outer padding: 0, as the patch is the training's %d plus the padding",
+                 *patch, trained);
     return USPLIT_OK;
 }
 

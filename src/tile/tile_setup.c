@@ -1,6 +1,6 @@
-// The tiler: graph (a new one for patches of another size than the training's), plan of one patch, executable with the model's parameters;
-// and what a run on a given size of image will hold. Workers are as many as the backend asks for, at most the
-// pool's threads; a memory budget takes some away, never pixels from the patch.
+// The tiler: graph (a new one for patches of another size than the training's), plan of one patch, executable with the
+// model's parameters; and what a run on a given size of image will hold. Workers are as many as the backend asks for,
+// at most the pool's threads; a memory budget takes some away, never pixels from the patch.
 #include "tile/tile.h"
 
 #include <stdio.h>
@@ -70,7 +70,10 @@ static usplit_status fail_budget(const usplit_tiler *t, int64_t width, int64_t n
             "one worker with patches of %d%s needs %lld bytes, memory_budget is %lld; "
             "a larger budget%s%s helps",
             t->shape.patch, image, (long long)needed, (long long)t->options.memory_budget,
-            t->options.tiling == USPLIT_TILING_OUTER ? ", a smaller outer pad" : t->own_graph ? ", a smaller patch" : "", width > 0 ? " or a narrower image" : "");
+            !t->own_graph                               ? ""
+            : t->options.tiling == USPLIT_TILING_OUTER ? ", a smaller outer pad"
+                                                       : ", a smaller patch",
+            width > 0 ? " or a narrower image" : "");
 }
 
 static usplit_status build_plan(usplit_tiler *t)

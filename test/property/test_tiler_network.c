@@ -385,6 +385,29 @@ static void values_of(const usplit_tiler *t, us_exec *exec, const us_tile_grid *
     }
 }
 
+// Compares what the tiler wrote for pixel (y, x) with the mean, and deviation, of its values; returns the deviation.
+static double check_pixel(const usplit_tiler *t, const float *out, int64_t n_pixels, int64_t pixel,
+                          double (*values)[2], double *worst)
+{
+    double deviation = 0;
+    int passes = t->samples * t->shape.shifts;
+    for (int c = 0; c < 2; c++) {
+        double mean = 0, square = 0;
+        for (int p = 0; p < passes; p++) {
+            mean += values[p][c] / passes;
+        }
+        for (int p = 0; p < passes; p++) {
+            square += (values[p][c] - mean) * (values[p][c] - mean);
+        }
+        *worst = fmax(*worst, fabs((100 + 20 * c) * mean + 300 + 50 * c - out[c * n_pixels + pixel]));
+        if (t->options.deviations) {
+            deviation = (100 + 20 * c) * sqrt(square / (passes - 1));
+            *worst = fmax(*worst, fabs(deviation - out[(2 + c) * n_pixels + pixel]));
+        }
+    }
+    return deviation;
+}
+
 // Patches of other sizes than the training's, shifted grids, deviations: a pixel is the mean, and the deviation, of
 // what whole patches, predicted alone, have there.
 static void test_patches_and_shifts(void **state)
@@ -394,9 +417,12 @@ static void test_patches_and_shifts(void **state)
     static const struct {
         int family, variant, patch, pad, shifts, samples;
     } cases[] = {
-        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 20, 3, 3, 2}, {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, 4, 5, 1},
-        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 24, 4, 1, 3},    {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN, 48, 0, 2, 1},
-        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_VANILLA, 17, 3, 4, 1}, {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA, 45, 0, 1, 1},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 20, 3, 3, 2},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, 4, 5, 1},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 24, 4, 1, 3},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN, 48, 0, 2, 1},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_VANILLA, 17, 3, 4, 1},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA, 45, 0, 1, 1},
     };
     double worst = 0, most = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -407,8 +433,7 @@ static void test_patches_and_shifts(void **state)
         o.shifts = cases[i].shifts;
         o.samples = cases[i].samples;
         o.seed = 9;
-        int passes = o.shifts * o.samples;
-        o.deviations = passes > 1;
+        o.deviations = o.shifts * o.samples > 1;
         usplit_tiler *t = make_tiler(m, &o);
         us_tile_layout l;
         assert_ok(us_tiler_layout(t, H, W, &l));
@@ -424,21 +449,7 @@ static void test_patches_and_shifts(void **state)
             double values[16][2];
             int64_t y = n < 2 ? n * (H - 1) : draw(0, H - 1), x = n < 2 ? n * (W - 1) : draw(0, W - 1);
             values_of(t, exec, &l.grid, levels, coarsest, y, x, values);
-            for (int c = 0; c < 2; c++) {
-                double mean = 0, square = 0;
-                for (int p = 0; p < passes; p++) {
-                    mean += values[p][c] / passes;
-                }
-                for (int p = 0; p < passes; p++) {
-                    square += (values[p][c] - mean) * (values[p][c] - mean);
-                }
-                worst = fmax(worst, fabs((100 + 20 * c) * mean + 300 + 50 * c - out[(c * H + y) * W + x]));
-                if (o.deviations) {
-                    double deviation = (100 + 20 * c) * sqrt(square / (passes - 1));
-                    most = fmax(most, deviation);
-                    worst = fmax(worst, fabs(deviation - out[((2 + c) * H + y) * W + x]));
-                }
-            }
+            most = fmax(most, check_pixel(t, out, H * W, y * W + x, values, &worst));
         }
         t->backend->release(exec);
         us_plan_free(plan);
