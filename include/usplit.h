@@ -5,7 +5,7 @@
  * fluorescence microscopy": hierarchical (variational) autoencoders whose patches see lateral
  * context (LC) - the same place at lower resolutions - so that a small patch knows its wider
  * surroundings without the memory that a large patch needs. Large images are predicted tile by
- * tile; the inner part of every tile is kept, so no seams show.
+ * tile; the inner part of every tile is kept, which keeps seams low.
  *
  * A complete program that splits one image (error checks left out; see examples/c/split_one.c):
  *
