@@ -186,15 +186,14 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
         .pixel_width = job->facts.pixel_width, .pixel_height = job->facts.pixel_height,
         .spacing = whole ? job->facts.spacing : 0, .interval = job->facts.interval,
     };
-    char names[TIFF_MAX_CHANNELS][USPLIT_NAME_BYTES + sizeof " deviation"];
+    char names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
+    char deviations[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES + sizeof " deviation"];
     for (int c = 0; c < model->channels; c++) {
-        layout.names[c] = setup_channel_name(model, c, names[c], USPLIT_NAME_BYTES);
-        if (a->deviations) {
-            char *name = names[model->channels + c];
-            snprintf(name, sizeof names[0], "%s deviation", names[c]);
-            layout.names[layout.channels++] = name;
-        }
+        layout.names[c] = setup_channel_name(model, c, names[c], sizeof names[c]);
+        snprintf(deviations[c], sizeof deviations[c], "%s deviation", names[c]);
+        layout.names[model->channels + c] = deviations[c];
     }
+    layout.channels = a->deviations ? 2 * model->channels : model->channels;
     int32_t v = usplit_version();
     char *info = cli_format("Split by usplit %d.%d.%d (%s %s); grey levels of the training channels.\n",
                             v / 10000, v / 100 % 100, v % 100, setup_family_name(model->family),
