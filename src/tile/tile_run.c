@@ -71,6 +71,12 @@ static usplit_status fill(void *user, int sample, float *const *levels, float *t
     return USPLIT_OK;
 }
 
+// Values per pixel of a head: means, and what else the network says of them.
+static int64_t head_values(const usplit_tiler *t)
+{
+    return 2 * t->channels;
+}
+
 // Sum of squares about the mean of n values, from that of the n - 1 before: `sum` has the new value in it (Youngs and
 // Cramer, "Some results relevant to choice of sum and sum-of-product algorithms", 1971).
 static float add_square(float old, float value, float sum, int n)
@@ -87,7 +93,7 @@ static void add_row(const usplit_tiler *t, int c, const float *src, int64_t n, i
     const float share = 1.0f / (float)passes;
     const float gain = (float)t->normalisation.target_deviation[c];
     const float offset = (float)t->normalisation.target_mean[c];
-    const int64_t step = 2 * t->channels;
+    const int64_t step = head_values(t);
     for (int64_t j = 0; squares && j < n; j++) {
         float value = src[j * step], sum = first ? value : dst[j] + value;
         float square = add_square(squares[j], value, sum, pass + 1);
@@ -107,7 +113,7 @@ static void add_tile(const run *r, int64_t y, int64_t x, const float *head, int 
     int64_t bottom = y + g < below ? y + g : below, right = x + g < width ? x + g : width;
     for (int c = 0; c < t->channels; c++) {
         for (int64_t i = top; i < bottom; i++) {
-            const float *src = head + ((i - y) * g + left - x) * 2 * t->channels + c;
+            const float *src = head + ((i - y) * g + left - x) * head_values(t) + c;
             float *dst = r->band + (c * r->band_height + i - r->band_y) * width + left;
             float *squares = t->options.deviations ? dst + t->channels * r->band_height * width : NULL;
             add_row(t, c, src, right - left, pass, dst, squares);

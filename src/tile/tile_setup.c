@@ -70,7 +70,7 @@ static usplit_status fail_budget(const usplit_tiler *t, int64_t width, int64_t n
             "one worker with patches of %d%s needs %lld bytes, memory_budget is %lld; "
             "a larger budget%s%s helps",
             t->shape.patch, image, (long long)needed, (long long)t->options.memory_budget,
-            !t->own_graph                               ? ""
+            !t->own_graph                              ? ""
             : t->options.tiling == USPLIT_TILING_OUTER ? ", a smaller outer pad"
                                                        : ", a smaller patch",
             width > 0 ? " or a narrower image" : "");
