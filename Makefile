@@ -148,10 +148,11 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LD   $@" &&) $(CC) $(MODE_CFLAGS) $(LDFLAGS) -o $@ $< $(HELP_OBJ) $(LIBOUT)/libusplit.a -lcmocka $(LIBS)
 
-# The TIFF test also uses the program's modules.
+# These tests also use the program's modules.
 CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
-$(B)/test/unit/test_tiff: $(CLI_TEST_OBJ)
-$(B)/test/unit/test_tiff: LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
+CLI_TESTS := $(B)/test/unit/test_tiff $(B)/test/unit/test_score
+$(CLI_TESTS): $(CLI_TEST_OBJ)
+$(CLI_TESTS): LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
 
 $(B)/examples/%: examples/%.c $(LIBOUT)/$(SONAME)
 	@mkdir -p $(@D)

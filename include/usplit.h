@@ -5,7 +5,7 @@
  * fluorescence microscopy": hierarchical (variational) autoencoders whose patches see lateral
  * context (LC) - the same place at lower resolutions - so that a small patch knows its wider
  * surroundings without the memory that a large patch needs. Large images are predicted tile by
- * tile; the inner part of every tile is kept, so no seams show.
+ * tile; the inner part of every tile is kept, which keeps seams low.
  *
  * A complete program that splits one image (error checks left out; see examples/c/split_one.c):
  *
@@ -235,6 +235,26 @@ typedef struct usplit_image_pair_quality {
 /* Both images: 1 frame, 2 channels, same size, finite. quality->struct_size must be set. */
 USPLIT_API usplit_status usplit_image_compare_pair(const usplit_image *target, const usplit_image *prediction,
                                                    usplit_image_pair_quality *quality);
+
+/* Are the borders of tiles visible in a predicted plane? Measured without knowing the truth: the step from one pixel to
+ * the next, less what the steps before and after it let expect, is on average as large across a border as inside the
+ * tiles where there is no seam. Ratio: mean absolute step across borders over that inside the same tiles; 1: no seam
+ * can be seen, 2: borders stand out twofold; 20 log10 makes dB of it. A ratio a few errors over 1 is a seam; below 1
+ * the prediction is smoother at borders. It does not change with the plane's gain and offset. */
+typedef struct usplit_image_seam_facts {
+    size_t struct_size;
+    double ratio;               /* all borders together. NaN: no border to measure; infinite: nothing but borders */
+    double ratio_error;         /* its standard error, from the scatter between borders; NaN: fewer than 2 */
+    double row_ratio, row_error;        /* borders between tiles one above the other only */
+    double column_ratio, column_error;  /* borders between tiles side by side only */
+    int64_t row_borders, column_borders;    /* sides of tiles that were measured */
+} usplit_image_seam_facts;
+
+/* plane: 1 frame, 1 channel, finite. tile: side of a tile, as in usplit_tiler_cost.inner, 4 to 2^24; row and column:
+ * where some tile begins (0 and 0 in what a tiler wrote, but for crops). A border needs 4 rows or columns on both sides
+ * of it to be measured; any size of plane is accepted. facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_t row, int64_t column,
+                                            usplit_image_seam_facts *facts);
 
 /* ---- Dataset: registered channels to learn from ------------------------------------------------
  * Holds frames as float32, clipped, with their pyramid (lateral context), and the statistics of the
@@ -599,13 +619,25 @@ typedef struct usplit_tiler_options {
     int32_t batch;              /* tiles a worker predicts together, at most; 0: chosen (CPU: always 1) */
     uint64_t seed;              /* of the latent noise (0); keyed by absolute position */
     int64_t memory_budget;      /* bytes; 0: no limit. The batch shrinks to fit, the patch never does */
+    int32_t patch;              /* inner padding: side of what the network is shown; 0: the training patch. 8 to 4096,
+                                   as the network takes it: Vanilla any, Lean multiples of 2^levels, Regular and Deep
+                                   multiples of 2^(levels - lc_count) and of 2. The side of the image, with pad 0,
+                                   predicts it in one pass */
+    int32_t shifts;             /* S, tile grids whose mean is taken, shifted against each other so that no line is a
+                                   border in two of them: a seam is S times lower. 0 or 1: one grid; at most the
+                                   tile's side. Every grid has its own noise: S samples of every pixel cost S passes
+                                   of a tile, and the edges. Not with USPLIT_COVER_WHOLE_TILES */
+    int32_t deviations;         /* 1: K planes of standard deviations follow the K planes of means, grey levels, of
+                                   the samples x shifts values of a pixel about their mean (divided by n - 1): how
+                                   sure the network is of it. Needs two values or more. 0: none */
+    int32_t reserved0;
 } usplit_tiler_options;
 
 typedef struct usplit_tiler_cost {
     size_t struct_size;
-    int64_t tiles;              /* of one frame */
+    int64_t tiles;              /* of one frame, of all shifted grids together */
     int64_t passes;             /* tiles x samples */
-    int64_t tile_rows, tile_columns;
+    int64_t tile_rows, tile_columns;    /* of the first grid, which begins at the image's first pixel */
     int32_t patch, inner;       /* side of what the network sees and of what is kept */
     int32_t batch, workers;
     int64_t host_bytes;         /* peak of planned memory of a run on an image of this size */
@@ -636,7 +668,7 @@ typedef struct usplit_tiler_stream {
     size_t struct_size;
     int64_t height, width;
     int32_t (*read)(int64_t row, int64_t n_rows, float *dst, void *user);         /* n_rows x width */
-    /* One band: n_channels planes of n_rows x width, channel-major. */
+    /* One band: K planes of n_rows x width, channel-major; 2K planes with options.deviations. */
     int32_t (*write)(int64_t row, int64_t n_rows, const float *src, void *user);
     void *user;
 } usplit_tiler_stream;
@@ -649,8 +681,9 @@ USPLIT_API usplit_status usplit_tiler_create(usplit_tiler **out, const usplit_mo
 /* Tiles, passes and bytes of a run on a height x width image, before anything runs. */
 USPLIT_API usplit_status usplit_tiler_plan(const usplit_tiler *tiler, int64_t height, int64_t width,
                                            usplit_tiler_cost *cost);
-/* Splits every frame of src (1 channel) into dst (K channels, same frames and size). Integer outputs are
- * rounded and saturated; use F32 to lose nothing. src holds averaged channels: halve a sum of two first.
+/* Splits every frame of src (1 channel) into dst (K channels, or 2K with options.deviations; same frames and
+ * size). Integer outputs are rounded and saturated; use F32 to lose nothing. src holds averaged channels: halve a sum
+ * of two first.
  * result (may be NULL) needs struct_size. */
 USPLIT_API usplit_status usplit_tiler_run(usplit_tiler *tiler, const usplit_image *src, const usplit_image *dst,
                                           usplit_tiler_result *result, usplit_progress_fn progress, void *user);

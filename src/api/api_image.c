@@ -1,10 +1,13 @@
-// The noun image: views of the caller's pixels, and the comparison of two planes.
+// The noun image: views of the caller's pixels, the comparison of two planes, seams in one.
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/structs.h"
 #include "image/quality.h"
+#include "image/seams.h"
 #include "image/view.h"
+
+enum { MAX_TILE = 1 << 24 };
 
 usplit_status usplit_image_init(usplit_image *image, size_t struct_size, void *data, int32_t type,
                                 int64_t frames, int64_t height, int64_t width, int64_t channels)
@@ -122,6 +125,27 @@ usplit_status usplit_image_compare_pair(const usplit_image *target, const usplit
     }
     keep_assignment(q, &result);
     US_TRY_GOTO(us_struct_write(quality, &result, sizeof result, "quality"));
+done:
+    us_free(NULL, pixels);
+    return status;
+}
+
+usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_t row, int64_t column,
+                                 usplit_image_seam_facts *facts)
+{
+    usplit_image p = {.struct_size = sizeof p};
+    US_CHECK_ARG(facts != NULL, "facts is NULL");
+    US_TRY(read_plane_view(&p, plane, "plane"));
+    US_CHECK_ARG(tile >= 4 && tile <= MAX_TILE, "tile is %lld; accepted: 4 to %d pixels", (long long)tile, MAX_TILE);
+    usplit_image_seam_facts result = {.struct_size = sizeof result};
+    usplit_status status;
+    float *pixels = us_alloc(NULL, (size_t)p.height * (size_t)p.width, sizeof *pixels);
+    if (!pixels) {
+        return USPLIT_ERR_MEMORY;
+    }
+    US_TRY_GOTO(us_view_read(&p, 0, 0, 0, p.height, pixels));
+    us_image_seams(pixels, p.height, p.width, tile, row, column, &result);
+    US_TRY_GOTO(us_struct_write(facts, &result, sizeof result, "facts"));
 done:
     us_free(NULL, pixels);
     return status;

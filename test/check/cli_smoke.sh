@@ -49,7 +49,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval info doctor synth dip; do
+for command in demo train split eval tiling-study info doctor synth dip; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -242,6 +242,40 @@ checks=$((checks + 1))
 [ $status = 130 ] || fail "interrupted dip: status $status, expected 130"
 there stopped.tif 67600
 says out 'mean of 2 crops'
+
+# ---- Tiling: patches, shifts, deviations, scores without the last rows
+expect 0 split m.h5 data/ch1.tif -o shifted.tif --frames 0:1 --shifts 3 --deviations --patch 48 --pad 8 --json
+says out '"shifts": 3'
+says out '"patch": 48'
+there shifted.tif 262144                # two planes of 128 x 128 and their deviations
+expect 1 split m.h5 data/ch1.tif -o no.tif --deviations
+says err 'deviations is 1'
+expect 1 split m.h5 data/ch1.tif -o no.tif --patch 34
+says err '34; this network accepts multiples of 4'
+expect 1 split m.h5 data/ch1.tif -o no.tif --shifts 17
+says err 'shifts is 17; accepted with tiles of 16: 0 to 16'
+absent no.tif
+expect 0 eval m.h5 $pair --drop-last 16 --shifts 2
+says out 'seam: steps across borders'
+says out '^The last 16 rows and columns'
+expect 0 eval m.h5 $pair --pad 0 --patch 128 --json --quiet   # whole frames have no seams
+says out '"seam": null'
+expect 2 eval m.h5 $pair --drop-last 128
+says err 'leaves nothing of frame 1'
+expect 0 tiling-study m.h5 $pair --inner 4,16 --outer 5,8 --shifts 2 -o study
+says out '^| inner | 0 | 32 | 32 |'
+says out '^| inner, shifted | 4 | 32 | 24 |'
+says out '^| outer | 8 | 48 | 32 |'
+says out '^Left out: inner, pad 16: pad is 16'
+says out '^Left out: outer, pad 5: patch size is 42; '
+there study/tiling.svg 3000
+[ "$(grep -c . study/tiling.csv)" = 8 ] || fail "study/tiling.csv has $(grep -c . study/tiling.csv) lines, expected 8"
+[ "$(grep -c . study/tiling.md)" = "$(grep -c . out)" ] || fail "study/tiling.md is not what was printed"
+expect 1 tiling-study m.h5 $pair -o study
+says err 'overwrite'
+expect 2 tiling-study m.h5 $pair
+expect 2 tiling-study m.h5 $pair -o s2 --inner 1,x
+says err "'x' is no pad"
 
 # ---- The demo, cut short
 expect 0 demo -o demo --steps 3 --frames 20 --threads 2
