@@ -135,7 +135,7 @@ usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_
 {
     usplit_image p = {.struct_size = sizeof p};
     US_CHECK_ARG(facts != NULL, "facts is NULL");
-    US_TRY(read_plane_view(&p, plane, "plane"));
+    US_TRY(read_planes_view(&p, plane, "plane", 1));
     US_CHECK_ARG(tile >= 4 && tile <= MAX_TILE, "tile is %lld; accepted: 4 to %d pixels", (long long)tile, MAX_TILE);
     usplit_image_seam_facts result = {.struct_size = sizeof result};
     usplit_status status;

@@ -8,6 +8,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/files.h"
+#include "cli/heldout.h"
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
@@ -140,40 +141,6 @@ done:
     return rc;
 }
 
-// The dataset's test frames, as the evaluation reads them.
-typedef struct test_set {
-    const usplit_dataset *dataset;
-    int64_t *frames, n;
-} test_set;
-
-static int32_t test_size(int64_t frame, int64_t *height, int64_t *width, void *user)
-{
-    const test_set *t = user;
-    return cli_status(usplit_dataset_get_frame(t->dataset, t->frames[frame], 0, 0, NULL, height, width));
-}
-
-static int32_t test_read(int64_t frame, int64_t channel, float *dst, void *user)
-{
-    const test_set *t = user;
-    int64_t height, width;
-    return cli_status(
-        usplit_dataset_get_frame(t->dataset, t->frames[frame], channel, 0, dst, &height, &width));
-}
-
-static int find_test_frames(test_set *t, const usplit_dataset *dataset)
-{
-    int rc;
-    t->dataset = dataset;
-    CLI_LIB(usplit_dataset_get_set(dataset, USPLIT_SET_TEST, NULL, &t->n));
-    t->frames = cli_alloc((size_t)t->n, sizeof *t->frames);
-    if (t->frames == NULL) {
-        return CLI_FAILED;
-    }
-    CLI_LIB(usplit_dataset_get_set(dataset, USPLIT_SET_TEST, t->frames, &t->n));
-done:
-    return rc;
-}
-
 static int take_frame(int64_t frame, int64_t height, int64_t width, const float *planes, void *user)
 {
     (void)width;
@@ -187,13 +154,12 @@ static int evaluate(usplit_context *context, const usplit_dataset *dataset, cons
     usplit_model *model = NULL;
     usplit_model_facts facts;
     tiff_writer *writer = NULL;
-    test_set test = {0};
+    heldout test = {0};
+    usplit_dataset_reader reader;
     score s = {0};
     score_options options = {.quiet = a->quiet, .take = take_frame};
     CLI_TRY(setup_load(&model, &facts, context, files->best));
-    CLI_TRY(find_test_frames(&test, dataset));
-    usplit_dataset_reader reader = {.struct_size = sizeof reader, .n_frames = test.n, .n_channels = 2,
-                                    .frame_size = test_size, .read = test_read, .user = &test};
+    CLI_TRY(heldout_reader(&test, dataset, USPLIT_SET_TEST, &reader));
     CLI_LIB(usplit_tiler_options_init(&options.tiler, sizeof options.tiler));
     options.tiler.pad = demo.pad;
     tiff_layout layout = {.height = demo.size,
@@ -221,7 +187,7 @@ static int evaluate(usplit_context *context, const usplit_dataset *dataset, cons
     }
 done:
     score_free(&s);
-    free(test.frames);
+    heldout_free(&test);
     tiff_writer_free(writer);
     usplit_model_free(model);
     return rc;

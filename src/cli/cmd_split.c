@@ -195,9 +195,10 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
     }
     layout.channels = a->deviations ? 2 * model->channels : model->channels;
     int32_t v = usplit_version();
-    char *info = cli_format("Split by usplit %d.%d.%d (%s %s); grey levels of the training channels.\n",
-                            v / 10000, v / 100 % 100, v % 100, setup_family_name(model->family),
-                            setup_variant_name(model->variant));
+    char network[64];
+    char *info = cli_format("Split by usplit %d.%d.%d (%s); grey levels of the training channels.\n", v / 10000,
+                            v / 100 % 100, v % 100,
+                            setup_network_name(model->family, model->variant, network, sizeof network));
     layout.info = info;
     int rc = tiff_create(&job->writer, path, &layout);
     free(info);

@@ -18,6 +18,7 @@ static const command commands[] = {
     {"eval", "measure a model on images whose channels are known", cmd_eval},
     {"tiling-study", "measure what padding tiles does for a model", cmd_tiling},
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
+    {"reproduce", "the paper's tables and figures, on the images you have", cmd_reproduce},
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},
     {"dip", "take one image apart without training (Double-DIP, a baseline)", cmd_dip},

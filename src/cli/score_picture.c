@@ -95,8 +95,9 @@ static char *make_title(const score *s)
     int channels = s->model.channels;
     double split = score_mean(s->mean_prediction, channels, 1, offsetof(score_values, ri_psnr));
     double input = score_mean(s->mean_input, channels, 1, offsetof(score_values, ri_psnr));
-    return cli_format("%s %s on %lld frame%s: RI-PSNR %s dB; the input as it is: %s dB",
-                      setup_family_name(s->model.family), setup_variant_name(s->model.variant),
+    char network[64];
+    return cli_format("%s on %lld frame%s: RI-PSNR %s dB; the input as it is: %s dB",
+                      setup_network_name(s->model.family, s->model.variant, network, sizeof network),
                       (long long)s->n_frames, s->n_frames == 1 ? "" : "s", text_decibel(split).text,
                       text_decibel(input).text);
 }

@@ -170,6 +170,27 @@ expect 0 info m.h5 --json
 says out '"lc_count": 2'
 expect 0 info --variant regular --levels 3 --filters 16 --plan train
 
+# ---- The choices of the network: their names, in options, facts and resume checks
+expect 0 info --family hae --levels 5 --filters 8 --blocks 2 --activation leaky-relu --logvar none --merge linear \
+    --latent-scale paper --json
+says out '"blocks": 2'
+says out '"activation": "leaky-relu"'
+says out '"merge": "linear"'
+says out '"latent_scale": "paper"'
+expect 0 info --levels 2 --filters 8 --kl analytical --merge ungated
+says out '^options   merge ungated, kl analytical$'
+expect 1 info --family hae --kl analytical
+expect 1 info --family unet --variant lean
+says err 'U-Net accepts'
+expect 2 info --merge residual_ungated
+says err 'residual|ungated|linear'
+expect 2 info --variant regular --lc 0
+expect 2 train $pair $tiny --resume --merge linear -o m.h5
+says err '--merge linear was asked for, but the file to go on from has residual'
+expect 2 train $pair $tiny --resume --family hvae -o m.h5
+expect 2 train $pair --resume --z 8,4 -o m.h5
+expect 2 train $pair --resume --dropout 0.2 -o m.h5
+
 # ---- Splitting
 expect 0 split m.h5 data/ch1.tif -o s.tif --preview s.png --threads 2 --json
 there s.tif 1572864
@@ -284,6 +305,81 @@ there demo/split.tif 100000
 there demo/model.h5 1000
 says out 'RI-PSNR'
 expect 1 demo -o demo --steps 3
+# ---- The paper's tables: killed once, stopped once, and gone on with
+expect 0 help reproduce
+says out 'Example:'
+expect 2 reproduce --no-such-option
+expect 2 reproduce -o paper
+expect 2 reproduce table9 -o paper
+expect 2 reproduce table2
+expect 2 reproduce table2 -o paper --scale 2
+expect 2 reproduce table2 -o paper --only nobody
+says err "'nobody'"
+expect 2 reproduce table2 -o paper $pair
+expect 2 reproduce table1 -o paper
+says err 'data-help'
+expect 0 reproduce --data-help
+says out 'OptiMEM100x014.tif'
+expect 0 reproduce table2 --list --scale full
+says out 'Regular-LC .* 2400 epochs'
+absent paper
+
+results() {
+    find paper/runs -name result.json 2> /dev/null | sort
+}
+"$program" reproduce table2 --scale tiny -o paper --threads 1 > out 2> err < /dev/null &
+pid=$!
+for _ in $(seq 200); do
+    [ -n "$(results)" ] && break
+    sleep 0.05
+done
+kill -KILL $pid
+wait $pid 2> /dev/null
+finished=$(results)
+checks=$((checks + 1))
+[ -n "$finished" ] && [ "$(results | wc -l)" -lt 12 ] || fail "reproduce was not killed midway: $(results | wc -l) of 12 runs"
+before=$(stat -c '%i %Y' $finished)
+"$program" reproduce table2 --scale tiny -o paper --threads 1 > out 2> err < /dev/null &
+pid=$!
+for _ in $(seq 200); do
+    [ "$(results | wc -l)" -gt "$(echo "$finished" | wc -l)" ] && break
+    sleep 0.05
+done
+expect 1 reproduce table2 --scale tiny -o paper
+says err 'another usplit reproduce'
+kill -INT $pid
+wait $pid
+status=$?
+checks=$((checks + 1))
+[ $status = 130 ] || fail "interrupted reproduce: status $status, expected 130"
+expect 0 reproduce table2 --scale tiny -o paper --threads 1
+says err '/12. '
+checks=$((checks + 3))
+[ "$(results | wc -l)" = 12 ] || fail "$(results | wc -l) results, expected 12"
+[ "$(stat -c '%i %Y' $finished)" = "$before" ] || fail 'a finished run was repeated'
+[ "$(grep -c '^| [VLR][a-z-]*\(-LC\)* | [0-9.]* | [0-9.]* | [-+]' paper/table2-tiny.md)" = 12 ] ||
+    fail "paper/table2-tiny.md has not 12 rows of numbers"
+says paper/table2-tiny.md '^# Table 2.*scale tiny, not the published settings'
+says paper/table2-tiny.md 'filters: 4 (paper: 64)'
+says paper/table2-tiny.md 'Every row sees the same number of training pixels: 12 patches of 32 x 32'
+[ "$(wc -l < paper/table2-tiny.csv)" = 13 ] || fail "paper/table2-tiny.csv has $(wc -l < paper/table2-tiny.csv) lines"
+there paper/table2-tiny-figure5.png 10000
+expect 0 reproduce table2 --scale tiny -o paper --quiet         # nothing left to do
+checks=$((checks + 1))
+[ ! -s err ] || fail 'a finished table was run again'
+expect 0 reproduce table2 --scale tiny -o paper --steps 2 --only lean --task s128-n0 --quiet
+checks=$((checks + 1))
+[ "$(results | wc -l)" = 13 ] || fail 'other settings went to the old run, or nowhere'
+
+# Own images; systems that cannot be run are rows with a reason
+expect 0 reproduce table1 --scale tiny -o own $pair --names 'slow,fast' --threads 2 --only double-dip,hae-lean,hvae-xl
+says own/table1-tiny.md '^| HAE Lean-LC | | [0-9.]* | | | [-0-9.]* | | slow '
+says own/table1-tiny.md '^| HVAE Vanilla-XL .*not run: no training frame is as large as a patch'
+says own/table1-tiny.md '^| U-Net Regular-LC .*not run: not asked for'
+expect 0 reproduce fig4 --scale tiny -o own --data data --threads 2 --only hae-vanilla
+there own/fig4-tiny.svg 2000
+says own/fig4-tiny.md 'outer 64'
+
 checks=$((checks + 1))
 [ -z "$(find . -name '*.tmp')" ] || fail "temporary files are left: $(find . -name '*.tmp')"
 
