@@ -71,7 +71,7 @@ static usplit_status allocate(us_exec *e)
         {(void **)&e->d_masks, e->plan->n_masks * (int64_t)sizeof *t->masks, t->masks}};
     int n = 16;
     const us_graph *g = e->plan->graph;
-    for (int i = 0; !e->half && i < g->config.levels; i++) {    // noise from outside: for comparing, in float32 only
+    for (int i = 0; !e->half && i < g->n_latents; i++) {    // noise from outside: for comparing, in float32 only
         const us_node *z = &g->nodes[g->latent[i]];
         parts[n++] = (piece){(void **)&e->given[i], (int64_t)z->c * z->h * z->w * e->batch * 4, NULL};
     }
@@ -180,10 +180,27 @@ static usplit_status build(us_exec *e, int workers)
     return USPLIT_OK;
 }
 
+// What the kernels do not know yet is refused, never computed wrong.
+static usplit_status check_support(const us_plan *plan)
+{
+    const us_graph *g = plan->graph;
+    int known = plan->n_spatials == 0 && g->n_drops == 0 && g->n_losses <= 1 && us_net_has_logvar(&g->config) &&
+                g->config.activation == USPLIT_ACTIVATION_ELU && g->config.kl == USPLIT_KL_MONTE_CARLO;
+    for (int i = 0; i < plan->n_convs && known; i++) {
+        known = plan->convs[i].bias >= 0 && !plan->convs[i].adds_up;
+    }
+    if (!known) {
+        US_FAIL(USPLIT_ERR_UNSUPPORTED, "this network is not on CUDA devices yet; accepted: HVAE and HAE with published "
+                                        "options, or the device \"cpu\"");
+    }
+    return USPLIT_OK;
+}
+
 static usplit_status compile(us_exec **out, usplit_context *context, const us_plan *plan, int workers)
 {
     *out = NULL;
     US_ASSERT(plan->options.layout == US_LAYOUT_BATCH && context->device);
+    US_TRY(check_support(plan));
     US_TRY(check_batch(plan, plan->options.batch));
     us_exec *e = us_calloc(&context->allocator, 1, sizeof *e);
     if (!e) {

@@ -159,7 +159,7 @@ static void make_env(us_pipe *p)
                          .vec = e->vec, .sums = p->sums, .moments = e->moments, .partials = p->partials,
                          .counters = p->counters, .kl_weight = p->kl_weight, .batch = e->batch,
                          .n_sums = e->plan->n_sums, .half = e->half};
-    for (int i = 0; i < g->config.levels; i++) {
+    for (int i = 0; i < g->n_latents; i++) {
         const us_node *z = &g->nodes[g->latent[i]];
         p->env.noise[i] = e->given[i];
         p->env.noise_h[i] = z->h, p->env.noise_w[i] = z->w, p->env.noise_c[i] = z->c;
@@ -388,7 +388,7 @@ static void fill_samples(const us_exec *e, us_slot *slot, int n, const us_run *r
             continue;
         }
         d->stream = us_key(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);
-        for (int i = 0; i < g->config.levels; i++) {
+        for (int i = 0; i < g->n_latents; i++) {
             int64_t cell = (int64_t)2 << i;
             const us_node *z = &g->nodes[g->latent[i]];
             d->y[i] = (int32_t)(floor_div(run->tile_y + g->size / 2, cell) - z->h / 2);
@@ -401,7 +401,7 @@ static usplit_status give_noise(us_pipe *p, const us_run *run, us_slot *slot)
 {
     us_exec *e = p->exec;
     const us_graph *g = e->plan->graph;
-    for (int i = 0; run->noise && i < g->config.levels; i++) {
+    for (int i = 0; run->noise && i < g->n_latents; i++) {
         const us_node *z = &g->nodes[g->latent[i]];
         int64_t bytes = (int64_t)z->c * z->h * z->w * slot->run->active * 4;
         if (!run->noise[i]) {

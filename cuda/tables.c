@@ -93,11 +93,11 @@ static void make_bns(us_cu_tables *t, const us_plan *plan)
 static void make_loss(us_cu_tables *t, const us_plan *plan)
 {
     const us_graph *g = plan->graph;
-    const us_node *nll = &g->nodes[g->nll], *head = &g->nodes[g->head];
-    t->loss = (us_cu_loss){.levels = g->config.levels, .head_slot = plan->head_sums, .channels = nll->c,
+    const us_node *nll = &g->nodes[g->losses[0]], *head = &g->nodes[g->head];
+    t->loss = (us_cu_loss){.levels = g->n_latents, .head_slot = plan->loss_sums[0], .channels = nll->c,
                            .pixels = (int64_t)head->h * head->w, .kl_weight = plan->options.kl_weight,
                            .free_bits = plan->options.free_bits};
-    for (int i = 0; i < g->config.levels; i++) {
+    for (int i = 0; i < g->n_latents; i++) {
         const us_node *z = &g->nodes[g->latent[i]];
         int has = g->kl[i] >= 0;
         t->loss.level[i] = (us_cu_loss_level){.slot = has ? plan->kl_sums[i] : -1, .c = z->c,

@@ -77,7 +77,7 @@ usplit_status usplit_model_info(const usplit_model *model, usplit_model_facts *f
                             .steps_trained = model->steps, .best_val_psnr = model->best_val_psnr,
                             .pixel_size = n->pixel_size, .blocks = c->blocks, .activation = c->activation,
                             .logvar = c->logvar, .merge = c->merge, .kl = c->kl, .latent_scale = c->latent_scale,
-                            .shared_branch = c->shared_branch};
+                            .shared_branch = c->shared_branch, .ungated = c->ungated};
     for (int i = 0; i < c->levels; i++) {
         f.z_dims[i] = c->z_dims[i];
     }

@@ -79,6 +79,7 @@ usplit_status usplit_trainer_run(usplit_trainer *trainer, usplit_progress_fn pro
 usplit_status usplit_trainer_step(usplit_trainer *trainer)
 {
     US_TRY(enter(trainer));
+    atomic_store(&trainer->cancel, 0);      // as in a run: one that came before has nothing to stop
     usplit_status status = us_trainer_step(trainer);
     if (status == USPLIT_OK) {
         status = us_trainer_refresh(trainer, 1);

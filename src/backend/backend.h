@@ -53,6 +53,9 @@ typedef struct us_run {
     // Fills the inputs of one sample: levels[k] is [size][size] (NULL: not needed), target [size][size][K]
     // (NULL in prediction). Called from worker threads.
     usplit_status (*fill)(void *user, int sample, float *const *levels, float *target);
+    // Losses of a graph whose losses are EXTERN: outputs[i] of one sample -> gradients[i] and the sample's loss. Called
+    // on the calling thread.
+    usplit_status (*loss)(void *user, int sample, const float *const *outputs, float *const *gradients, double *loss);
     void *user;
 } us_run;
 
@@ -110,7 +113,7 @@ typedef struct us_backend {
     usplit_status (*predict)(us_exec *exec, int worker, int n, const us_run *runs, const float **heads);
     // After a run: full values of a node asked for in the plan's outputs, [h][w][c] of one sample.
     const float *(*output)(const us_exec *exec, int sample, int node);
-    // Sum slots of one sample after a run in training (plan.h: head_sums, kl_sums).
+    // Sum slots of one sample after a run in training (plan.h: loss_sums, kl_sums).
     const double *(*sums)(const us_exec *exec, int sample);
     // Sum of squares of trained parameters' gradients, and one Adamax step over them (data 4.2):
     // g is first multiplied by `scale`.

@@ -57,10 +57,12 @@ void cli_on_signal(void (*cancel)(void *handle), void *handle);
 int cmd_train(int argc, char **argv);
 int cmd_split(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
+int cmd_tiling(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_reproduce(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
+int cmd_dip(int argc, char **argv);
 
 #endif

@@ -116,7 +116,7 @@ int score_picture(const score *s, const usplit_model *model, const usplit_datase
     picture_cell cells[MAX_ROWS * MAX_COLUMNS];
     usplit_tiler *tiler = NULL;
     progress p;
-    double seconds = 0;
+    usplit_tiler_result result;
     memset(frames, 0, sizeof frames);
     memset(cells, 0, sizeof cells);
     progress_start(&p, options->quiet);
@@ -125,7 +125,7 @@ int score_picture(const score *s, const usplit_model *model, const usplit_datase
     CLI_LIB(usplit_tiler_create(&tiler, model, &options->tiler));
     for (int r = 0; r < n_rows; r++) {
         CLI_TRY(score_frame_read(&frames[r], &s->model, reader, chosen[r]));
-        CLI_TRY(score_frame_predict(&frames[r], tiler, &p, &seconds));
+        CLI_TRY(score_frame_predict(&frames[r], tiler, &p, &result));
         char *label = name != NULL ? name(chosen[r], user) : cli_format("frame %lld", (long long)chosen[r]);
         char *caption = cli_format("%s: %s", titles[r], label);
         rc = fill_row(s, &frames[r], chosen[r], cells + r * columns, caption);

@@ -444,6 +444,8 @@ usplit_status us_conv_op_unpack(us_conv_op *op, int worker, float *partial, floa
     dnnl_memory_set_data_handle(op->packed, partial);
     dnnl_memory_set_data_handle(op->plain, weights);
     const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, op->packed}, {DNNL_ARG_TO, op->plain}};
-    memcpy(bias, partial + op->weight_floats, (size_t)op->bias_floats * sizeof *bias);
+    if (bias) {
+        memcpy(bias, partial + op->weight_floats, (size_t)op->bias_floats * sizeof *bias);
+    }
     return check(dnnl_primitive_execute(op->reorder, op->engine->streams[worker], 2, args), "a reorder");
 }

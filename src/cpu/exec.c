@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpu/spatial.h"
 #include "kernels/elem.h"
 
 #if defined(__SSE__)
@@ -206,7 +207,11 @@ static usplit_status pack_one(void *user, int task, int worker)
     us_exec_conv *c = &e->convs[task];
     const us_param *params = e->plan->graph->params;
     const float *weights = e->params + params[conv->weight].offset;
-    memcpy(c->bias, e->params + params[conv->bias].offset, (size_t)conv->co * sizeof *c->bias);
+    if (conv->bias >= 0) {
+        memcpy(c->bias, e->params + params[conv->bias].offset, (size_t)conv->co * sizeof *c->bias);
+    } else {
+        memset(c->bias, 0, (size_t)conv->co * sizeof *c->bias);
+    }
     US_TRY(us_conv_op_pack(c->forward, worker, weights));
     return c->back ? us_conv_op_pack(c->back, worker, weights) : USPLIT_OK;
 }
@@ -237,6 +242,19 @@ typedef struct walk {
     int fill;               // 1: the phase that begins with the inputs
 } walk;
 
+static void run_spatial(us_exec *e, const us_step *s, int sample, int worker, const float *src, float *dst)
+{
+    const us_spatial *op = &e->plan->spatials[s->index];
+    const float *planes = op->weight >= 0 ? e->params + e->plan->graph->params[op->weight].offset : NULL;
+    if (s->kind == US_STEP_SPATIAL) {
+        us_spatial_run(op, planes, src, dst);
+        return;
+    }
+    us_spatial_run_back(op, planes, src, s->src2 >= 0 ? us_exec_tensor(e, sample, worker, s->src2) : NULL,
+                        op->scanned >= 0 ? us_exec_tensor(e, sample, worker, op->scanned) : NULL, dst,
+                        op->partial >= 0 ? us_exec_tensor(e, sample, worker, op->partial) : NULL);
+}
+
 static usplit_status run_step(us_exec *e, const us_step *s, us_map_env *env, int worker)
 {
     float *scratch = e->scratch + worker * e->scratch_floats;
@@ -254,6 +272,8 @@ static usplit_status run_step(us_exec *e, const us_step *s, us_map_env *env, int
         }
         return us_conv_op_run_weight(e->convs[s->index].weight, worker, src,
                                      us_exec_tensor(e, env->sample, worker, s->src2), dst, scratch);
+    case US_STEP_SPATIAL:
+    case US_STEP_SPATIAL_BACK: run_spatial(e, s, env->sample, worker, src, dst); return USPLIT_OK;
     default: US_FAIL(USPLIT_ERR_INTERNAL, "internal: step kind %d inside a phase", (int)s->kind);
     }
 }
@@ -266,7 +286,7 @@ static int64_t floor_div(int64_t a, int64_t b)
 // Absolute place of a latent's first cell: cells are 2^(level+1) pixels, centred on the patch (design 4).
 static void noise_place(const us_graph *g, const us_run *run, us_map_env *env)
 {
-    for (int i = 0; i < g->config.levels; i++) {
+    for (int i = 0; i < g->n_latents; i++) {
         int64_t cell = (int64_t)2 << i;
         const us_node *z = &g->nodes[g->latent[i]];
         env->noise_y[i] = floor_div(run->tile_y + g->size / 2, cell) - z->h / 2;
@@ -288,11 +308,12 @@ static void make_env(us_exec *e, const us_run *run, int sample, int worker, us_m
                         .kl_weight = e->kl_weight + (e->samples ? sample * USPLIT_MAX_LEVELS : 0)};
     if (e->samples) {
         env->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)(run->first + sample));
+        env->drops = us_key(run->seed, US_RNG_DROPOUT, (uint64_t)run->step, (uint32_t)(run->first + sample));
     } else {
         env->stream = us_key(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);
         noise_place(g, run, env);
     }
-    for (int i = 0; run->noise && i < g->config.levels; i++) {
+    for (int i = 0; run->noise && i < g->n_latents; i++) {
         const us_node *z = &g->nodes[g->latent[i]];
         env->noise[i] = run->noise[i] ? run->noise[i] + (int64_t)sample * z->c * z->h * z->w : NULL;
     }
@@ -355,6 +376,29 @@ static usplit_status draw_masks(void *user, int sample, int worker)
     return USPLIT_OK;
 }
 
+// Losses that the caller computes: one call per sample, in order.
+static usplit_status run_extern(us_exec *e, const us_run *run, us_losses *losses)
+{
+    const us_plan *p = e->plan;
+    float *outputs[US_MAX_LOSSES], *gradients[US_MAX_LOSSES];
+    int n = p->graph->n_losses;
+    if (p->extern_grad[0] < 0) {
+        return USPLIT_OK;
+    }
+    US_ASSERT(run->loss);
+    for (int sample = 0; sample < e->active; sample++) {
+        double loss = 0;
+        for (int i = 0; i < n; i++) {
+            outputs[i] = us_exec_tensor(e, sample, 0, p->extern_out[i]);
+            gradients[i] = us_exec_tensor(e, sample, 0, p->extern_grad[i]);
+        }
+        US_TRY(run->loss(run->user, run->first + sample, (const float *const *)outputs, gradients, &loss));
+        losses->loss += loss / e->active;
+    }
+    losses->reconstruction = losses->loss;
+    return USPLIT_OK;
+}
+
 static usplit_status train_steps(us_exec *e, const us_run *run, us_losses *losses)
 {
     const us_plan *p = e->plan;
@@ -368,13 +412,14 @@ static usplit_status train_steps(us_exec *e, const us_run *run, us_losses *losse
         w.end = i + 1;
         if (p->steps[i].kind == US_STEP_LOSS) {
             us_exec_loss(e, losses);
+            US_TRY(run_extern(e, run, losses));
             if (!isfinite(losses->loss)) {
                 return USPLIT_OK;
             }
             continue;
         }
         while (w.end < p->n_steps && us_step_is_barrier(p->steps[w.end].kind) == barrier &&
-               p->steps[w.end].kind != US_STEP_LOSS) {
+               p->steps[w.end].kind != US_STEP_LOSS && !us_plan_adds_up(p, &p->steps[w.end])) {
             w.end++;
         }
         US_TRY(us_pool_run(pool, barrier ? w.end - w.first : e->active, barrier ? run_barrier : run_sample, &w));

@@ -47,8 +47,9 @@ void us_exec_bn_back(us_exec *e, const us_bnorm *b)
             dbeta += slot(e, s, b->grad_sums)[c];
             dgamma += slot(e, s, b->grad_sums)[b->c + c];
         }
-        e->grads[params[b->gamma].offset + c] = (float)dgamma;
-        e->grads[params[b->beta].offset + c] = (float)dbeta;
+        float *gg = &e->grads[params[b->gamma].offset + c], *gb = &e->grads[params[b->beta].offset + c];
+        *gg = (float)dgamma + (b->adds_up ? *gg : 0);
+        *gb = (float)dbeta + (b->adds_up ? *gb : 0);
         us_bn_back(dbeta, dgamma, n, gamma[c], e->vec[b->inverse + c], &e->vec[b->ga + c], &e->vec[b->gb + c],
                    &e->vec[b->gc + c]);
     }
@@ -59,18 +60,23 @@ void us_exec_loss(us_exec *e, us_losses *losses)
 {
     const us_plan *p = e->plan;
     const us_graph *g = p->graph;
-    const us_node *nll = &g->nodes[g->nll], *head = &g->nodes[g->head];
     const double free_bits = p->options.free_bits, weight = p->options.kl_weight;
     memset(losses, 0, sizeof *losses);
-    double per_channel = 1.0 / ((double)e->active * head->h * head->w);
-    for (int c = 0; c < nll->c; c++) {
-        for (int s = 0; s < e->active; s++) {
-            losses->channel[c] += slot(e, s, p->head_sums)[c];
+    for (int i = 0; i < g->n_losses; i++) {
+        const us_node *n = &g->nodes[g->losses[i]], *output = &g->nodes[n->in[0]];
+        double per_channel = 1.0 / ((double)e->active * output->h * output->w);
+        for (int c = 0; p->loss_sums[i] >= 0 && c < n->c; c++) {
+            double sum = 0;
+            for (int s = 0; s < e->active; s++) {
+                sum += slot(e, s, p->loss_sums[i])[c];
+            }
+            if (i == 0) {
+                losses->channel[c] = sum * per_channel;
+            }
+            losses->reconstruction += g->loss_weight[i] * sum * per_channel / n->c;
         }
-        losses->channel[c] *= per_channel;
-        losses->reconstruction += losses->channel[c] / nll->c;
     }
-    int levels = g->config.levels, n_kl = 0;
+    int levels = g->n_latents, n_kl = 0;
     for (int i = 0; i < levels; i++) {
         if (g->kl[i] < 0) {
             continue;
@@ -109,19 +115,30 @@ usplit_status us_exec_sum_weight(us_exec *e, const us_step *step, int worker)
             total[i] += part[i];
         }
     }
+    float *weights = e->grads + params[c->weight].offset, *bias = c->bias >= 0 ? e->grads + params[c->bias].offset : NULL;
     if (own) {
-        us_weight_unpack(&shape, total, e->grads + params[c->weight].offset, e->grads + params[c->bias].offset);
+        us_weight_unpack(&shape, total, c->adds_up, weights, bias);
         return USPLIT_OK;
     }
-    return us_conv_op_unpack(op, worker, total, e->grads + params[c->weight].offset,
-                             e->grads + params[c->bias].offset);
+    if (!c->adds_up) {
+        return us_conv_op_unpack(op, worker, total, weights, bias);
+    }
+    float *plain = total + c->partial_floats;       // room that lower.c has left
+    US_TRY(us_conv_op_unpack(op, worker, total, plain, NULL));
+    for (int64_t i = 0; i < (int64_t)c->co * c->ci * c->k * c->k; i++) {
+        weights[i] += plain[i];
+    }
+    for (int o = 0; bias && o < c->co; o++) {
+        bias[o] += total[n - c->co + o];
+    }
+    return USPLIT_OK;
 }
 
 // [y][x][channel] summed over samples -> (channel, y, x).
 usplit_status us_exec_sum_prior(us_exec *e, const us_step *step)
 {
     const us_param *param = &e->plan->graph->params[step->index];
-    int64_t c = param->dims[1], hw = param->dims[2] * param->dims[3];
+    int64_t c = param->dims[param->n_dims - 3], hw = param->dims[param->n_dims - 2] * param->dims[param->n_dims - 1];
     float *total = us_exec_tensor(e, 0, 0, step->src);
     for (int s = 1; s < e->active; s++) {
         const float *part = us_exec_tensor(e, s, 0, step->src);

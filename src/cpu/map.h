@@ -15,6 +15,7 @@ typedef struct us_map_env {
     const float *kl_weight;             // [level] of this sample
     float batch_scale;                  // planned over actual samples: corrects the 1/batch in the loss gradient
     uint64_t stream;                    // of the latent noise
+    uint64_t drops;                     // of the dropout of single elements
     int mean_latents;
     int64_t noise_y[USPLIT_MAX_LEVELS], noise_x[USPLIT_MAX_LEVELS];  // absolute cell of (0, 0)
     const float *noise[USPLIT_MAX_LEVELS];  // given noise of this sample [h][w][z], or NULL

@@ -6,6 +6,7 @@
 
 #include "cpu/map.h"
 #include "kernels/elem.h"
+#include "kernels/spatial.h"
 
 #define JOIN2(a, b) a##b
 #define JOIN(a, b) JOIN2(a, b)
@@ -118,41 +119,69 @@ static void draw_noise(const us_program *p, const us_uop *op, const us_map_env *
     }
 }
 
+// Multipliers of single elements: drawn again wherever they are needed.
+static void drop(const us_program *p, const us_uop *op, const us_map_env *env, block b, const float *restrict a,
+                 float *restrict y)
+{
+    float rate = (float)env->plan->graph->config.dropout, draws[4];
+    for (int i = 0; i < b.np; i++) {
+        int64_t py = (b.p0 + i) / p->w + op->oy, px = (b.p0 + i) % p->w + op->ox;
+        uint32_t first = (uint32_t)((py * (int64_t)op->k + px) * (int64_t)op->k2 + op->c0);
+        for (int j = 0; j < b.c; j++) {
+            uint32_t at = first + (uint32_t)j;
+            if (j == 0 || at % 4 == 0) {
+                us_draw_drop4(env->drops, (uint32_t)op->ref, at / 4, rate, draws);
+            }
+            y[i * b.c + j] = a[i * b.c + j] * draws[at % 4];
+        }
+    }
+}
+
+// Sums of one channel run in float over RUN_PIXELS pixels, then go on in double: with few channels a block has many
+// pixels, and what cancels would drown.
+enum { RUN_PIXELS = 16 };
+
 static void add_up(const float *restrict a, block b, double *restrict sums)
 {
-    for (int j0 = 0; j0 < b.c; j0 += 64) {
-        float s[64] = {0};
-        int m = b.c - j0 < 64 ? b.c - j0 : 64;
-        for (int i = 0; i < b.np; i++) {
-            const float *x = a + (ptrdiff_t)i * b.c + j0;
-            for (int j = 0; j < m; j++) {
-                s[j] += x[j];
+    for (int i0 = 0; i0 < b.np; i0 += RUN_PIXELS) {
+        int end = i0 + RUN_PIXELS < b.np ? i0 + RUN_PIXELS : b.np;
+        for (int j0 = 0; j0 < b.c; j0 += 64) {
+            float s[64] = {0};
+            int m = b.c - j0 < 64 ? b.c - j0 : 64;
+            for (int i = i0; i < end; i++) {
+                const float *x = a + (ptrdiff_t)i * b.c + j0;
+                for (int j = 0; j < m; j++) {
+                    s[j] += x[j];
+                }
             }
-        }
-        for (int j = 0; j < m; j++) {
-            sums[j0 + j] += (double)s[j];
+            for (int j = 0; j < m; j++) {
+                sums[j0 + j] += (double)s[j];
+            }
         }
     }
 }
 
 static void add_up_square(const float *restrict a, block b, double *restrict sums)
 {
-    for (int j0 = 0; j0 < b.c; j0 += 64) {
-        float s[64] = {0}, s2[64] = {0};
-        int m = b.c - j0 < 64 ? b.c - j0 : 64;
-        const float *first = a + j0;
-        for (int i = 1; i < b.np; i++) {
-            const float *x = a + (ptrdiff_t)i * b.c + j0;
-            for (int j = 0; j < m; j++) {
-                float d = x[j] - first[j];
-                s[j] += d;
-                s2[j] += d * d;
+    for (int i0 = 0; i0 < b.np; i0 += RUN_PIXELS) {
+        int n = b.np - i0 < RUN_PIXELS ? b.np - i0 : RUN_PIXELS;
+        for (int j0 = 0; j0 < b.c; j0 += 64) {
+            float s[64] = {0}, s2[64] = {0};
+            int m = b.c - j0 < 64 ? b.c - j0 : 64;
+            const float *first = a + (ptrdiff_t)i0 * b.c + j0;
+            for (int i = 1; i < n; i++) {
+                const float *x = first + (ptrdiff_t)i * b.c;
+                for (int j = 0; j < m; j++) {
+                    float d = x[j] - first[j];
+                    s[j] += d;
+                    s2[j] += d * d;
+                }
             }
-        }
-        for (int j = 0; j < m; j++) {
-            double f = (double)first[j], d = (double)s[j];
-            sums[j0 + j] += b.np * f + d;
-            sums[b.c + j0 + j] += (double)s2[j] + 2 * f * d + b.np * f * f;
+            for (int j = 0; j < m; j++) {
+                double f = (double)first[j], d = (double)s[j];
+                sums[j0 + j] += n * f + d;
+                sums[b.c + j0 + j] += (double)s2[j] + 2 * f * d + n * f * f;
+            }
         }
     }
 }
@@ -163,19 +192,22 @@ static void add_up2(const float *restrict a, const float *restrict a2, block b, 
         add_up_square(a, b, sums);
         return;
     }
-    for (int j0 = 0; j0 < b.c; j0 += 64) {
-        float s[64] = {0}, s2[64] = {0};
-        int m = b.c - j0 < 64 ? b.c - j0 : 64;
-        for (int i = 0; i < b.np; i++) {
-            const float *x = a + (ptrdiff_t)i * b.c + j0, *y = a2 + (ptrdiff_t)i * b.c + j0;
-            for (int j = 0; j < m; j++) {
-                s[j] += x[j];
-                s2[j] += x[j] * y[j];
+    for (int i0 = 0; i0 < b.np; i0 += RUN_PIXELS) {
+        int end = i0 + RUN_PIXELS < b.np ? i0 + RUN_PIXELS : b.np;
+        for (int j0 = 0; j0 < b.c; j0 += 64) {
+            float s[64] = {0}, s2[64] = {0};
+            int m = b.c - j0 < 64 ? b.c - j0 : 64;
+            for (int i = i0; i < end; i++) {
+                const float *x = a + (ptrdiff_t)i * b.c + j0, *y = a2 + (ptrdiff_t)i * b.c + j0;
+                for (int j = 0; j < m; j++) {
+                    s[j] += x[j];
+                    s2[j] += x[j] * y[j];
+                }
             }
-        }
-        for (int j = 0; j < m; j++) {
-            sums[j0 + j] += (double)s[j];
-            sums[b.c + j0 + j] += (double)s2[j];
+            for (int j = 0; j < m; j++) {
+                sums[j0 + j] += (double)s[j];
+                sums[b.c + j0 + j] += (double)s2[j];
+            }
         }
     }
 }
@@ -239,6 +271,8 @@ static void compute(const us_uop *op, const us_map_env *env, block b, float *con
         mask(a0, b, env->vec + m->offset + (ptrdiff_t)env->sample * ((m->c + 15) / 16 * 16) + op->c0, y);
         break;
     }
+    case US_U_LEAKY: EACH(us_leaky(a0[i], k));
+    case US_U_LEAKY_GRAD: EACH(us_leaky_grad(a0[i], a1[i], k));
     case US_U_ELU: EACH(us_elu(a0[i]));
     case US_U_ELU_GRAD: EACH(us_elu_grad(a0[i], a1[i]));
     case US_U_SIGMOID: EACH(us_sigmoid(a0[i]));
@@ -257,6 +291,24 @@ static void compute(const us_uop *op, const us_map_env *env, block b, float *con
     case US_U_KL_DSP: {
         const float w = env->kl_weight[op->ref];
         EACH(us_kl_dsp(a0[i], a1[i], a2[i], w));
+    }
+    case US_U_KL_FULL: EACH(us_kl_full(a0[i], a1[i], a2[i], a3[i]));
+    case US_U_KL_FULL_DMQ: {
+        const float w = env->kl_weight[op->ref];
+        EACH(us_kl_full_dmq(a0[i], a1[i], a2[i], w));
+    }
+    case US_U_KL_FULL_DSQ: {
+        const float w = env->kl_weight[op->ref];
+        EACH(us_kl_full_dsq(a0[i], a1[i], w));
+    }
+    case US_U_KL_FULL_DSP: {
+        const float w = env->kl_weight[op->ref];
+        EACH(us_kl_full_dsp(a0[i], a1[i], a2[i], a3[i], w));
+    }
+    case US_U_MSE: EACH(us_mse(a0[i], a1[i], k));
+    case US_U_MSE_D: {
+        const float w = k * env->batch_scale;
+        EACH(us_mse_d(a0[i], a1[i], w));
     }
     case US_U_MAX: EACH(a0[i] < k ? k : a0[i]);
     case US_U_NLL: EACH(us_nll(a0[i], a1[i], a2[i]));
@@ -320,6 +372,8 @@ void RUN(const us_program *p, us_map_env *env)
                 add_up2(in[0], in[1], b, env->sums + op->ref);
             } else if (op->code == US_U_NOISE) {
                 draw_noise(p, op, env, b, y);
+            } else if (op->code == US_U_DROP) {
+                drop(p, op, env, b, in[0], y);
             } else if (op->code == US_U_PARAM) {
                 load_param(p, op, env, b, y);
             } else {

@@ -14,7 +14,7 @@ typedef struct us_ref_op {
     const float *params;        // flat, offsets in graph->params
     const double *in[3];
     const double *eps;          // LATENT, KL: standard normal numbers [N][h][w][z]; NULL: zero
-    const double *mask;         // DROPOUT: multipliers [N][c]; NULL: identity
+    const double *mask;         // DROPOUT: multipliers [N][c], DROP: [N][h][w][c]; NULL: identity
     double *mean, *var;         // BNORM: statistics in use (biased variance), written by the forward pass
     double *out;                // not written for INPUT and TARGET
     const double *g;            // gradient of out
@@ -24,6 +24,7 @@ typedef struct us_ref_op {
 
 void us_ref_forward(const us_ref_op *op);
 void us_ref_backward(const us_ref_op *op);
+void us_ref_spatial(const us_ref_op *op, int backward);     // ref_spatial.c: the ops of kernels/spatial.h
 
 // Standard deviation of a latent from its raw log-variance, and its derivative (networks 1.10).
 double us_ref_sigma(double r, double clip);

@@ -120,10 +120,10 @@ static void conv_taps(const us_ref_op *op, int backward)
 static void conv_forward(const us_ref_op *op)
 {
     const extent e = extent_of(op);
-    const float *bias = param(op, op->node->bias);
+    const float *bias = op->node->bias >= 0 ? param(op, op->node->bias) : NULL;
     for (int64_t i = 0; i < pixels(&e); i++) {
         for (int o = 0; o < e.c; o++) {
-            op->out[i * e.c + o] = bias[o];
+            op->out[i * e.c + o] = bias ? bias[o] : 0;
         }
     }
     conv_taps(op, 0);
@@ -132,8 +132,8 @@ static void conv_forward(const us_ref_op *op)
 static void conv_backward(const us_ref_op *op)
 {
     const extent e = extent_of(op);
-    double *dbias = param_grad(op, op->node->bias);
-    for (int64_t i = 0; i < pixels(&e); i++) {
+    double *dbias = op->node->bias >= 0 ? param_grad(op, op->node->bias) : NULL;
+    for (int64_t i = 0; dbias && i < pixels(&e); i++) {
         for (int o = 0; o < e.c; o++) {
             dbias[o] += op->g[i * e.c + o];
         }
@@ -218,14 +218,28 @@ static double sigmoid(double x)
     return 1 / (1 + exp(-x));
 }
 
-// ELU, DROPOUT, SCALE: one input of the same shape. The multiplier of the output, or of the gradient.
-static double unary(const us_ref_op *op, double x, int b, int c, int slope)
+static double leaky(double x, double slope)
+{
+    return x > 0 ? x : slope * x;
+}
+
+static double leaky_slope(double x, double slope)
+{
+    return x > 0 ? 1 : slope;
+}
+
+// ELU, LEAKY, SIGMOID, DROPOUT, DROP, SCALE: one input of the same shape; i: pixel of all samples. The output, or what
+// the gradient is multiplied by.
+static double unary(const us_ref_op *op, double x, int64_t i, int b, int c, int slope)
 {
     switch (op->node->op) {
     case US_OP_ELU: return slope ? elu_slope(x) : elu(x);
+    case US_OP_LEAKY: return slope ? leaky_slope(x, op->node->value) : leaky(x, op->node->value);
+    case US_OP_SIGMOID: return slope ? sigmoid(x) * (1 - sigmoid(x)) : sigmoid(x);
     case US_OP_SCALE: return slope ? op->node->value : op->node->value * x;
-    default: {  // DROPOUT
-        double m = op->mask ? op->mask[b * op->node->c + c] : 1;
+    default: {  // DROPOUT: a multiplier per channel of a sample; DROP: per element
+        int64_t at = op->node->op == US_OP_DROP ? i * op->node->c + c : (int64_t)b * op->node->c + c;
+        double m = op->mask ? op->mask[at] : 1;
         return slope ? m : m * x;
     }
     }
@@ -239,9 +253,9 @@ static void unary_pass(const us_ref_op *op, int backward)
         for (int c = 0; c < e.c; c++) {
             double x = op->in[0][i * e.c + c];
             if (!backward) {
-                op->out[i * e.c + c] = unary(op, x, b, c, 0);
+                op->out[i * e.c + c] = unary(op, x, i, b, c, 0);
             } else if (op->g_in[0]) {
-                op->g_in[0][i * e.c + c] += op->g[i * e.c + c] * unary(op, x, b, c, 1);
+                op->g_in[0][i * e.c + c] += op->g[i * e.c + c] * unary(op, x, i, b, c, 1);
             }
         }
     }
@@ -250,15 +264,17 @@ static void unary_pass(const us_ref_op *op, int backward)
 static void gate_pass(const us_ref_op *op, int backward)
 {
     const extent e = extent_of(op);
+    double slope = op->node->value;
     for (int64_t i = 0; i < pixels(&e); i++) {
         for (int c = 0; c < e.c; c++) {
             double a = op->in[0][i * e.ic + c], t = op->in[0][i * e.ic + e.c + c], s = sigmoid(t);
+            double act = op->node->leaky ? leaky(a, slope) : elu(a);
             if (!backward) {
-                op->out[i * e.c + c] = elu(a) * s;
+                op->out[i * e.c + c] = act * s;
             } else if (op->g_in[0]) {
                 double g = op->g[i * e.c + c];
-                op->g_in[0][i * e.ic + c] += g * s * elu_slope(a);
-                op->g_in[0][i * e.ic + e.c + c] += g * elu(a) * s * (1 - s);
+                op->g_in[0][i * e.ic + c] += g * s * (op->node->leaky ? leaky_slope(a, slope) : elu_slope(a));
+                op->g_in[0][i * e.ic + e.c + c] += g * act * s * (1 - s);
             }
         }
     }
@@ -409,6 +425,79 @@ static void kl_pass(const us_ref_op *op, int backward)
     }
 }
 
+// log(sp / sq) + (sq^2 + (mq - mp)^2) / (2 sp^2) - 1/2, summed over a sample's pixels.
+static void kl_full_pass(const us_ref_op *op, int backward)
+{
+    const us_node *q = &op->graph->nodes[op->node->in[0]];
+    int z_dim = op->node->c;
+    double clip = op->node->value;
+    int64_t per_sample = (int64_t)q->h * q->w;
+    for (int64_t i = 0; !backward && i < (int64_t)op->batch * z_dim; i++) {
+        op->out[i] = 0;
+    }
+    for (int64_t i = 0; i < op->batch * per_sample; i++) {
+        for (int c = 0; c < z_dim; c++) {
+            double mq = op->in[0][i * 2 * z_dim + c], rq = op->in[0][i * 2 * z_dim + z_dim + c];
+            double mp = op->in[1][i * 2 * z_dim + c], rp = op->in[1][i * 2 * z_dim + z_dim + c];
+            double sq = us_ref_sigma(rq, clip), sp = us_ref_sigma(rp, clip), d = mq - mp;
+            int64_t sum = i / per_sample * z_dim + c;
+            if (!backward) {
+                op->out[sum] += log(sp / sq) + (sq * sq + d * d) / (2 * sp * sp) - 0.5;
+                continue;
+            }
+            double w = op->g[sum];
+            if (op->g_in[0]) {
+                op->g_in[0][i * 2 * z_dim + c] += w * d / (sp * sp);
+                op->g_in[0][i * 2 * z_dim + z_dim + c] +=
+                    w * (sq / (sp * sp) - 1 / sq) * us_ref_sigma_slope(rq, clip);
+            }
+            if (op->g_in[1]) {
+                op->g_in[1][i * 2 * z_dim + c] += -w * d / (sp * sp);
+                op->g_in[1][i * 2 * z_dim + z_dim + c] +=
+                    w * (1 / sp - (sq * sq + d * d) / (sp * sp * sp)) * us_ref_sigma_slope(rp, clip);
+            }
+        }
+    }
+}
+
+// factor (output - target)^2, summed over a sample's pixels.
+static void mse_pass(const us_ref_op *op, int backward)
+{
+    const us_node *target = &op->graph->nodes[op->node->in[1]];
+    int k = target->c;
+    int64_t per_sample = (int64_t)target->h * target->w;
+    for (int64_t i = 0; !backward && i < (int64_t)op->batch * k; i++) {
+        op->out[i] = 0;
+    }
+    for (int64_t i = 0; i < op->batch * per_sample * k; i++) {
+        double d = op->in[0][i] - op->in[1][i];
+        int64_t sum = i / k / per_sample * k + i % k;
+        if (!backward) {
+            op->out[sum] += op->node->value * d * d;
+        } else if (op->g_in[0]) {
+            op->g_in[0][i] += op->g[sum] * 2 * op->node->value * d;
+        }
+    }
+}
+
+// Here the loss is the sum of the output: a caller's loss of which only the first order is known.
+static void extern_pass(const us_ref_op *op, int backward)
+{
+    const us_node *x = &op->graph->nodes[op->node->in[0]];
+    int64_t per_sample = (int64_t)x->h * x->w;
+    for (int64_t i = 0; !backward && i < (int64_t)op->batch * x->c; i++) {
+        op->out[i] = 0;
+    }
+    for (int64_t i = 0; i < op->batch * per_sample * x->c; i++) {
+        int64_t sum = i / x->c / per_sample * x->c + i % x->c;
+        if (!backward) {
+            op->out[sum] += op->in[0][i];
+        } else if (op->g_in[0]) {
+            op->g_in[0][i] += op->g[sum];
+        }
+    }
+}
+
 // 0.5 ((t - m)^2 exp(-lv) + lv + log 2 pi), lv = max(raw, bound), summed over a sample's pixels.
 static void nll_pass(const us_ref_op *op, int backward)
 {
@@ -448,7 +537,10 @@ static void pass(const us_ref_op *op, int backward)
     case US_OP_TCONV: backward ? conv_backward(op) : conv_forward(op); break;
     case US_OP_BNORM: backward ? bnorm_backward(op) : bnorm_forward(op); break;
     case US_OP_ELU:
+    case US_OP_LEAKY:
+    case US_OP_SIGMOID:
     case US_OP_DROPOUT:
+    case US_OP_DROP:
     case US_OP_SCALE: unary_pass(op, backward); break;
     case US_OP_GATE: gate_pass(op, backward); break;
     case US_OP_ADD: add_pass(op, backward); break;
@@ -456,7 +548,11 @@ static void pass(const us_ref_op *op, int backward)
     case US_OP_WINDOW: window_pass(op, backward); break;
     case US_OP_LATENT: latent_pass(op, backward); break;
     case US_OP_KL: kl_pass(op, backward); break;
+    case US_OP_KL_FULL: kl_full_pass(op, backward); break;
     case US_OP_NLL: nll_pass(op, backward); break;
+    case US_OP_MSE: mse_pass(op, backward); break;
+    case US_OP_EXTERN: extern_pass(op, backward); break;
+    default: us_ref_spatial(op, backward); break;
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/elem.h"
+#include "kernels/spatial.h"
 #include "kernels/step.h"
 
 // A node's memory. Those of INPUT and TARGET are filled by the caller.
@@ -13,7 +14,7 @@ typedef struct place {
     int64_t count;              // doubles, all samples
     double *value, *gradient;
     double *mean, *var;         // BNORM
-    double *mask;               // DROPOUT: [N][c]
+    double *mask;               // DROPOUT: [N][c], DROP: [N][h][w][c]
     int reached;                // the gradient of the loss arrives here
 } place;
 
@@ -44,7 +45,7 @@ static int64_t lay_out(us_ref *r, double *memory)
         const us_node *n = &g->nodes[i];
         place *p = &r->places[i];
         p->count = (int64_t)r->batch * n->h * n->w * n->c;
-        int64_t mask = n->op == US_OP_DROPOUT ? (int64_t)r->batch * n->c : 0;
+        int64_t mask = n->op == US_OP_DROPOUT ? (int64_t)r->batch * n->c : n->op == US_OP_DROP ? p->count : 0;
         int64_t stats = n->op == US_OP_BNORM ? n->c : 0;
         int64_t noise = n->op == US_OP_LATENT ? p->count : 0;
         total += 2 * p->count + mask + 2 * stats + noise;
@@ -136,6 +137,13 @@ void us_ref_draw_masks(us_ref *r, uint64_t seed, int64_t step)
                     us_draw_mask(stream, (uint32_t)n->level, (uint32_t)c, (float)r->graph->config.dropout);
             }
         }
+        int64_t elements = (int64_t)n->h * n->w * n->c;
+        for (int64_t j = 0; n->op == US_OP_DROP && j < r->batch * elements; j++) {
+            float draws[4];
+            uint64_t stream = us_key(seed, US_RNG_DROPOUT, (uint64_t)step, (uint32_t)(j / elements));
+            us_draw_drop4(stream, (uint32_t)n->level, (uint32_t)(j % elements / 4), (float)r->graph->config.dropout, draws);
+            r->places[i].mask[j] = (double)draws[j % elements % 4];
+        }
     }
 }
 
@@ -161,7 +169,7 @@ static us_ref_op op_of(const us_ref *r, int node, const float *params)
 // KLn of a sample: the sum over the level's latent divided by its size (networks 5.3).
 static double kl_per_element(const us_ref *r, int node, int sample)
 {
-    const us_node *n = &r->graph->nodes[node], *z = &r->graph->nodes[n->in[1]];
+    const us_node *n = &r->graph->nodes[node], *z = &r->graph->nodes[r->graph->latent[n->level]];
     double sum = 0;
     for (int c = 0; c < n->c; c++) {
         sum += r->places[node].value[sample * n->c + c];
@@ -179,7 +187,7 @@ static void losses_of(const us_ref *r, us_ref_losses *losses)
     const us_graph *g = r->graph;
     *losses = (us_ref_losses){0};
     int levels = 0;
-    for (int l = 0; l < g->config.levels; l++) {
+    for (int l = 0; l < g->n_latents; l++) {
         for (int b = 0; g->kl[l] >= 0 && b < r->batch; b++) {
             double kl = kl_per_element(r, g->kl[l], b);
             losses->level[l] += (kl_is_clamped(r, kl) ? r->free_bits : kl) / r->batch;
@@ -188,13 +196,16 @@ static void losses_of(const us_ref *r, us_ref_losses *losses)
         levels += g->kl[l] >= 0;
     }
     losses->kl /= levels > 0 ? levels : 1;
-    const us_node *nll = &g->nodes[g->nll], *target = &g->nodes[nll->in[1]];
-    for (int c = 0; c < nll->c; c++) {
-        for (int b = 0; b < r->batch; b++) {
-            losses->channel[c] += r->places[g->nll].value[b * nll->c + c] /
-                                  ((double)r->batch * target->h * target->w);
+    for (int i = 0; i < g->n_losses; i++) {
+        const us_node *n = &g->nodes[g->losses[i]], *output = &g->nodes[n->in[0]];
+        for (int c = 0; c < n->c; c++) {
+            double mean = 0;
+            for (int b = 0; b < r->batch; b++) {
+                mean += r->places[g->losses[i]].value[b * n->c + c] / ((double)r->batch * output->h * output->w);
+            }
+            losses->channel[c] = i == 0 ? mean : losses->channel[c];
+            losses->reconstruction += g->loss_weight[i] * mean / n->c;
         }
-        losses->reconstruction += losses->channel[c] / nll->c;
     }
     losses->loss = losses->reconstruction + (levels > 0 ? r->kl_weight * losses->kl : 0);
 }
@@ -204,14 +215,14 @@ static void start_gradients(us_ref *r)
 {
     const us_graph *g = r->graph;
     int levels = 0;
-    for (int l = 0; l < g->config.levels; l++) {
+    for (int l = 0; l < g->n_latents; l++) {
         levels += g->kl[l] >= 0;
     }
-    for (int l = 0; l < g->config.levels; l++) {
+    for (int l = 0; l < g->n_latents; l++) {
         if (g->kl[l] < 0) {
             continue;
         }
-        const us_node *n = &g->nodes[g->kl[l]], *z = &g->nodes[n->in[1]];
+        const us_node *n = &g->nodes[g->kl[l]], *z = &g->nodes[g->latent[l]];
         double w = r->kl_weight / ((double)levels * r->batch * z->c * z->h * z->w);
         r->places[g->kl[l]].reached = 1;
         for (int b = 0; b < r->batch; b++) {
@@ -221,10 +232,12 @@ static void start_gradients(us_ref *r)
             }
         }
     }
-    const us_node *nll = &g->nodes[g->nll], *target = &g->nodes[nll->in[1]];
-    r->places[g->nll].reached = 1;
-    for (int i = 0; i < r->batch * nll->c; i++) {
-        r->places[g->nll].gradient[i] = 1 / ((double)nll->c * r->batch * target->h * target->w);
+    for (int i = 0; i < g->n_losses; i++) {
+        const us_node *n = &g->nodes[g->losses[i]], *output = &g->nodes[n->in[0]];
+        r->places[g->losses[i]].reached = 1;
+        for (int j = 0; j < r->batch * n->c; j++) {
+            r->places[g->losses[i]].gradient[j] = g->loss_weight[i] / ((double)n->c * r->batch * output->h * output->w);
+        }
     }
 }
 
@@ -247,10 +260,10 @@ void us_ref_run_forward(us_ref *r, const float *params, double kl_weight, double
 static void mark_param(unsigned char *has_grad, const us_node *n)
 {
     int conv = n->op == US_OP_CONV || n->op == US_OP_TCONV || n->op == US_OP_BNORM;
-    if (conv || n->op == US_OP_PRIOR) {
+    if (conv || n->op == US_OP_PRIOR || n->op == US_OP_SCAN) {
         has_grad[n->weight] = 1;
     }
-    if (conv) {
+    if (conv && n->bias >= 0) {
         has_grad[n->bias] = 1;
     }
 }

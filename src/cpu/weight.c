@@ -24,16 +24,19 @@ us_weight_fn us_weight_select(void)
     return us_weight_run_base;
 }
 
-void us_weight_unpack(const us_weight_shape *s, const float *partial, float *weights, float *bias)
+void us_weight_unpack(const us_weight_shape *s, const float *partial, int adds, float *weights, float *bias)
 {
     int groups = (s->ci + 3) / 4, taps = s->k * s->k;
     for (int o = 0; o < s->co; o++) {
         for (int c = 0; c < s->ci; c++) {
             const float *src = partial + (((int64_t)(o / 16) * groups + c / 4) * taps) * 64 + c % 4 * 16 + o % 16;
             for (int t = 0; t < taps; t++) {
-                weights[((int64_t)o * s->ci + c) * taps + t] = src[64 * t];
+                float *w = &weights[((int64_t)o * s->ci + c) * taps + t];
+                *w = src[64 * t] + (adds ? *w : 0);
             }
         }
     }
-    memcpy(bias, partial + us_weight_floats(s), (size_t)s->co * sizeof *bias);
+    for (int o = 0; bias && o < s->co; o++) {
+        bias[o] = partial[us_weight_floats(s) + o] + (adds ? bias[o] : 0);
+    }
 }

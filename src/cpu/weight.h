@@ -49,7 +49,7 @@ typedef void (*us_weight_fn)(const us_weight_shape *shape, const float *x, const
                              float *scratch);
 us_weight_fn us_weight_select(void);
 
-// Packed -> published layout (out, in, k, k).
-void us_weight_unpack(const us_weight_shape *shape, const float *partial, float *weights, float *bias);
+// Packed -> published layout (out, in, k, k); adds: to what is there. bias NULL: none.
+void us_weight_unpack(const us_weight_shape *shape, const float *partial, int adds, float *weights, float *bias);
 
 #endif

@@ -84,6 +84,16 @@ US_HD float us_elu_grad(float g, float y)                           // y = elu(x
     return g * (y > 0.0f ? 1.0f : y + 1.0f);
 }
 
+US_HD float us_leaky(float x, float slope)                          // networks 1.4; slope 0: ReLU
+{
+    return x > 0.0f ? x : slope * x;
+}
+
+US_HD float us_leaky_grad(float g, float y, float slope)            // y = leaky(x), whose sign is that of x
+{
+    return y > 0.0f ? g : slope * g;
+}
+
 US_HD float us_sigmoid(float x)
 {
     return 1.0f / (1.0f + us_exp(-x));
@@ -129,6 +139,39 @@ US_HD float us_kl_dsp(float z, float mu_p, float sigma_p, float w)
 {
     float u = (z - mu_p) / sigma_p;
     return w * (1.0f - u * u) / sigma_p;
+}
+
+US_HD float us_kl_full(float mu_q, float sigma_q, float mu_p, float sigma_p)         // networks 3.6, in closed form
+{
+    float d = (mu_q - mu_p) / sigma_p, r = sigma_q / sigma_p;
+    return us_log(sigma_p) - us_log(sigma_q) + 0.5f * (r * r + d * d) - 0.5f;
+}
+
+US_HD float us_kl_full_dmq(float mu_q, float mu_p, float sigma_p, float w)
+{
+    return w * (mu_q - mu_p) / (sigma_p * sigma_p);
+}
+
+US_HD float us_kl_full_dsq(float sigma_q, float sigma_p, float w)
+{
+    return w * (sigma_q / (sigma_p * sigma_p) - 1.0f / sigma_q);
+}
+
+US_HD float us_kl_full_dsp(float mu_q, float sigma_q, float mu_p, float sigma_p, float w)
+{
+    float d = (mu_q - mu_p) / sigma_p, r = sigma_q / sigma_p;
+    return w * (1.0f - r * r - d * d) / sigma_p;
+}
+
+US_HD float us_mse(float target, float output, float factor)        // networks 7.5
+{
+    float d = output - target;
+    return factor * d * d;
+}
+
+US_HD float us_mse_d(float target, float output, float k)           // k holds 2 * factor
+{
+    return k * (output - target);
 }
 
 US_HD float us_nll(float target, float mean, float lv)              // networks 5.1

@@ -107,6 +107,7 @@ static usplit_status choose_options(us_net_config *cfg, const usplit_model_optio
     US_TRY(choose(&cfg->merge, "merge", o->merge, USPLIT_MERGE_LINEAR, lvae, name));
     US_TRY(choose(&cfg->kl, "kl", o->kl, USPLIT_KL_ANALYTICAL, hvae, name));
     US_TRY(choose(&cfg->latent_scale, "latent_scale", o->latent_scale, USPLIT_LATENT_SCALE_NONE, lvae, name));
+    US_TRY(choose(&cfg->ungated, "ungated", o->ungated, 1, lvae, name));
     int branches = cfg->lc_count > 0 && (cfg->family == USPLIT_FAMILY_UNET || (lvae && cfg->blocks > 1));
     return choose(&cfg->shared_branch, "shared_branch", o->shared_branch, 1, branches,
                   branches ? name : "a network whose context has no layers of its own");
@@ -148,7 +149,7 @@ int us_net_config_equal(const us_net_config *a, const us_net_config *b)
                a->logvar_lower_bound == b->logvar_lower_bound && a->var_clip_max == b->var_clip_max &&
                a->blocks == b->blocks && a->activation == b->activation && a->logvar == b->logvar &&
                a->merge == b->merge && a->kl == b->kl && a->latent_scale == b->latent_scale &&
-               a->shared_branch == b->shared_branch;
+               a->shared_branch == b->shared_branch && a->ungated == b->ungated;
     for (int i = 0; i < a->levels && same; i++) {
         same = a->z_dims[i] == b->z_dims[i];
     }
@@ -181,6 +182,9 @@ usplit_status us_graph_build(us_graph **out, const us_allocator *a, const us_net
     g->a = a;
     g->config = *config;
     g->size = size;
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        g->latent[i] = g->q[i] = g->kl[i] = -1;
+    }
     g->cap_nodes = 256;     // so that a description may look at node 0 even after a failure
     g->nodes = us_calloc(a, (size_t)g->cap_nodes, sizeof *g->nodes);
     usplit_status status = g->nodes ? describe(g) : USPLIT_ERR_MEMORY;

@@ -45,8 +45,12 @@ static usplit_status shape_of(const us_graph *g, us_node *n)
         break;
     case US_OP_BNORM:
     case US_OP_ELU:
+    case US_OP_LEAKY:
+    case US_OP_SIGMOID:
     case US_OP_DROPOUT:
+    case US_OP_DROP:
     case US_OP_SCALE:
+    case US_OP_LEVEL:
         n->c = x->c, n->h = x->h, n->w = x->w;
         break;
     case US_OP_GATE:
@@ -62,16 +66,33 @@ static usplit_status shape_of(const us_graph *g, us_node *n)
         US_ASSERT(x->h == y->h && x->w == y->w);
         n->c = x->c + y->c, n->h = x->h, n->w = x->w;
         break;
-    case US_OP_WINDOW: n->c = x->c; break;      // h, w set by the builder
+    case US_OP_WINDOW:
+    case US_OP_LINEAR: n->c = x->c; break;      // h, w set by the builder
+    case US_OP_POOL: n->c = x->c, n->h = x->h / 2, n->w = x->w / 2; break;
+    case US_OP_NEAREST: n->c = x->c, n->h = n->k * x->h, n->w = n->k * x->w; break;
+    case US_OP_REFLECT:
+        US_ASSERT(n->pad < x->h && n->pad < x->w);
+        n->c = x->c, n->h = x->h + 2 * n->pad, n->w = x->w + 2 * n->pad;
+        break;
+    case US_OP_SCAN: n->c = 4 * x->c, n->h = x->h, n->w = x->w; break;
     case US_OP_KL:
         US_ASSERT(x->c == 2 * y->c && x->h == y->h && x->c == g->nodes[n->in[2]].c &&
                   x->h == g->nodes[n->in[2]].h);
         n->c = y->c, n->h = 1, n->w = 1;
         break;
+    case US_OP_KL_FULL:
+        US_ASSERT(x->c == y->c && x->c % 2 == 0 && x->h == y->h);
+        n->c = x->c / 2, n->h = 1, n->w = 1;
+        break;
     case US_OP_NLL:
         US_ASSERT(x->c == 2 * y->c && x->h == y->h && x->w == y->w);
         n->c = y->c, n->h = 1, n->w = 1;
         break;
+    case US_OP_MSE:
+        US_ASSERT(x->c == y->c && x->h == y->h && x->w == y->w);
+        n->c = y->c, n->h = 1, n->w = 1;
+        break;
+    case US_OP_EXTERN: n->c = x->c, n->h = 1, n->w = 1; break;
     }
     US_ASSERT(n->c > 0 && n->h > 0 && n->w > 0);
     return USPLIT_OK;
@@ -180,6 +201,10 @@ void us_graph_init_params(const us_graph *g, uint64_t seed, float *params)
     for (int i = 0; i < g->n_params; i++) {
         const us_param *p = &g->params[i];
         float *dst = params + p->offset;
+        if (p->copy_of > 0) {
+            memcpy(dst, params + g->params[p->copy_of - 1].offset, (size_t)p->count * sizeof *dst);
+            continue;
+        }
         double bound = p->fan_in > 0 ? 1.0 / sqrt((double)p->fan_in) : 0;
         for (int64_t j = 0; j < p->count; j++) {
             switch (p->kind) {

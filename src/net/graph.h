@@ -24,6 +24,7 @@ typedef enum us_param_kind {
     US_PARAM_BN_WEIGHT,
     US_PARAM_BN_BIAS,
     US_PARAM_PRIOR,         // (1, 2Z, T, T)
+    US_PARAM_SCAN,          // (4, H, W): planes up, down, left, right, before the sigmoid
     US_PARAM_RUNNING_MEAN,  // from here on: not trained
     US_PARAM_RUNNING_VAR,
     US_PARAM_COUNTER        // num_batches_tracked, a scalar
@@ -37,6 +38,7 @@ typedef struct us_param {
     int64_t count;          // elements
     int64_t offset;         // floats, in the model's flat parameter array
     int64_t fan_in;         // of the convolution it belongs to (initialisation, networks 10.6)
+    int copy_of;            // 1 + number of the earlier parameter whose initial values it takes (networks 7.3); 0: none
 } us_param;
 
 static inline int us_param_trained(const us_param *p)
@@ -50,7 +52,7 @@ typedef struct us_net_config {
     int levels, lc_count, filters, patch, channels;
     int z_dims[USPLIT_MAX_LEVELS];
     double dropout, logvar_lower_bound, var_clip_max;
-    int blocks, activation, logvar, merge, kl, latent_scale, shared_branch;
+    int blocks, activation, logvar, merge, kl, latent_scale, shared_branch, ungated;
 } us_net_config;
 
 // Does the head predict a log-variance for every mean?
@@ -59,21 +61,34 @@ static inline int us_net_has_logvar(const us_net_config *config)
     return config->family <= USPLIT_FAMILY_HAE && config->logvar != USPLIT_LOGVAR_NONE;
 }
 
+static inline int us_net_head_channels(const us_net_config *config)
+{
+    return config->channels * (1 + us_net_has_logvar(config));
+}
+
+// Factor of the squared error where there is no log-variance (networks 5.1, 7.5).
+static inline double us_net_mse_factor(const us_net_config *config)
+{
+    return config->family <= USPLIT_FAMILY_HAE ? 0.5 : 1;
+}
+
 int us_net_config_equal(const us_net_config *a, const us_net_config *b);
 
 typedef struct us_node {
     us_op op;
     int n_in, in[3];
-    int c, h, w;                // output shape per sample; KL and NLL: c sums, h = w = 1
-    int level;                  // INPUT, LATENT, KL: resolution or hierarchy level; DROPOUT: mask number
-    int k, stride, pad;         // CONV
-    int weight, bias;           // parameter numbers: CONV, TCONV, BNORM (gamma, beta), PRIOR
+    int c, h, w;                // output shape per sample; losses and KL: c sums, h = w = 1
+    int level;                  // INPUT, LATENT, KL: resolution or hierarchy level; DROPOUT, DROP: number of the layer
+    int k, stride, pad;         // CONV; NEAREST: factor k; REFLECT: pad; LEVEL: k 1 averages over the channels too
+    int weight, bias;           // parameter numbers: CONV (bias -1: none), TCONV, BNORM (gamma, beta), PRIOR, SCAN
     int mean, var, counter;     // BNORM
-    int dy, dx;                 // WINDOW: out(y, x) = in(y + dy, x + dx)
-    double value;               // SCALE: factor; LATENT, KL: var_clip_max; NLL: lower bound of logvar
+    int dy, dx;                 // WINDOW: out(y, x) = in(y + dy, x + dx); LINEAR: the same of the up-sampled plane
+    int leaky;                  // GATE: 1: LEAKY with slope `value`, 0: ELU
+    double value;               // SCALE: factor; LATENT, KL: var_clip_max; NLL: lower bound of logvar; LEAKY, GATE:
+                                // slope; MSE: factor
 } us_node;
 
-enum { US_MAX_LC = USPLIT_MAX_LEVELS + 1 };
+enum { US_MAX_LC = USPLIT_MAX_LEVELS + 1, US_MAX_LOSSES = 4 };
 
 typedef struct us_graph {
     const us_allocator *a;
@@ -85,9 +100,13 @@ typedef struct us_graph {
     int n_params, cap_params;
     int64_t n_floats;           // length of the flat parameter array
     int n_masks;                // dropout layers
-    int head;                   // node of the 2K channels before the clamp
+    int n_drops;                // of single elements
+    int head;                   // node of the prediction: K means, then, where there are, K log-variances before the clamp
     int features;               // decoder output before the head
-    int nll;                    // -1 in a graph without a target
+    int n_losses;               // nodes NLL, MSE or EXTERN whose weighted sum is the reconstruction loss; 0: none
+    int losses[US_MAX_LOSSES];  // the first is the prediction's own
+    double loss_weight[US_MAX_LOSSES];
+    int n_latents;              // levels with a latent; 0: none
     int latent[USPLIT_MAX_LEVELS];   // z of each level
     int q[USPLIT_MAX_LEVELS];        // (mu, raw logvar), HAE: mu only
     int kl[USPLIT_MAX_LEVELS];       // -1: none

@@ -8,139 +8,52 @@
 
 #include "net/build.h"
 
-// The builder carries its first failure, so that a description reads as one chain of calls.
-typedef struct builder {
-    us_graph *g;
-    usplit_status status;
-} builder;
-
-static int put(builder *b, us_node node)
-{
-    int out = 0;
-    if (b->status == USPLIT_OK) {
-        b->status = us_graph_add(b->g, node, &out);
-    }
-    return out;
-}
-
-static int param(builder *b, const char *prefix, const char *suffix)
-{
-    char name[128];
-    snprintf(name, sizeof name, "%s%s", prefix, suffix);
-    int p = us_graph_param(b->g, name);
-    if (p < 0 && b->status == USPLIT_OK) {
-        b->status = us_fail(USPLIT_ERR_INTERNAL, "internal: no parameter '%s'", name);
-    }
-    return p < 0 ? 0 : p;
-}
-
-static int conv(builder *b, int x, const char *prefix, int c, int k, int stride)
-{
-    return put(b, (us_node){.op = US_OP_CONV, .in = {x}, .c = c, .k = k, .stride = stride, .pad = k / 2,
-                            .weight = param(b, prefix, ".weight"), .bias = param(b, prefix, ".bias")});
-}
-
-static int elu(builder *b, int x)
-{
-    return put(b, (us_node){.op = US_OP_ELU, .in = {x}});
-}
-
-static int batch_norm(builder *b, int x, const char *prefix)
-{
-    return put(b, (us_node){.op = US_OP_BNORM, .in = {x}, .weight = param(b, prefix, ".weight"),
-                            .bias = param(b, prefix, ".bias"), .mean = param(b, prefix, ".running_mean"),
-                            .var = param(b, prefix, ".running_var"),
-                            .counter = param(b, prefix, ".num_batches_tracked")});
-}
-
-static int dropout(builder *b, int x)
-{
-    if (b->g->config.dropout <= 0) {
-        return x;
-    }
-    return put(b, (us_node){.op = US_OP_DROPOUT, .in = {x}, .level = b->g->n_masks++});
-}
-
-// out(y, x) = in(y + dy, x + dx): dy > 0 crops, dy < 0 pads with zeros.
-static int window(builder *b, int x, int h, int w, int dy, int dx)
-{
-    const us_node *n = &b->g->nodes[x];
-    if (n->h == h && n->w == w) {
-        return x;
-    }
-    return put(b, (us_node){.op = US_OP_WINDOW, .in = {x}, .h = h, .w = w, .dy = dy, .dx = dx});
-}
-
-// Rule F (networks 1.9): floor of half the difference on the top and left.
-static int centre_f(builder *b, int x, int size)
-{
-    int from = b->g->nodes[x].h;
-    int d = from > size ? (from - size) / 2 : -((size - from) / 2);
-    return window(b, x, size, size, d, d);
-}
-
-// Rule R: half the difference rounded to even, crops only.
-static int centre_r(builder *b, int x, int size)
-{
-    int d = (int)nearbyint((b->g->nodes[x].h - size) / 2.0);
-    return window(b, x, size, size, d, d);
-}
-
-static int residual(builder *b, int x, const char *prefix, int gated)
-{
-    char name[128];
-    int c = b->g->nodes[x].c, f = x;
-    for (int half = 0; half < 2; half++) {
-        snprintf(name, sizeof name, "%s.%d", prefix, 4 * half);
-        f = elu(b, batch_norm(b, f, name));
-        snprintf(name, sizeof name, "%s.%d", prefix, 4 * half + 2);
-        f = dropout(b, conv(b, f, name, c, 3, 1));
-    }
-    if (gated) {
-        snprintf(name, sizeof name, "%s.8.conv", prefix);
-        f = put(b, (us_node){.op = US_OP_GATE, .in = {conv(b, f, name, 2 * c, 1, 1)}});
-    }
-    return put(b, (us_node){.op = US_OP_ADD, .in = {f, x}});
-}
-
-static int merge(builder *b, int first, int second, const char *prefix)
-{
-    char name[128];
-    int cat = put(b, (us_node){.op = US_OP_CONCAT, .in = {first, second}});
-    snprintf(name, sizeof name, "%s.layer.0", prefix);
-    int x = conv(b, cat, name, b->g->config.filters, 1, 1);
-    snprintf(name, sizeof name, "%s.layer.1.block", prefix);
-    return residual(b, x, name, 1);
-}
-
-static int branch(builder *b, int level, const char *prefix, int size)
-{
-    char name[128];
-    int x = put(b, (us_node){.op = US_OP_INPUT, .level = level, .c = 1, .h = b->g->size, .w = b->g->size});
-    x = centre_f(b, x, size);
-    snprintf(name, sizeof name, "%s.0", prefix);
-    x = elu(b, conv(b, x, name, b->g->config.filters, level == 0 ? 3 : 5, 1));
-    snprintf(name, sizeof name, "%s.2.res.block", prefix);
-    return residual(b, x, name, 0);
-}
-
-static int resample(builder *b, int x, const char *prefix, int up)
+static int resample(us_builder *b, int x, const char *prefix, int up)
 {
     char name[128];
     int c = b->g->config.filters;
     snprintf(name, sizeof name, "%s.pre_conv", prefix);
     if (up) {
-        x = put(b, (us_node){.op = US_OP_TCONV, .in = {x}, .c = c, .k = 3, .stride = 2, .pad = 1,
-                             .weight = param(b, name, ".weight"), .bias = param(b, name, ".bias")});
+        x = us_put(b, (us_node){.op = US_OP_TCONV, .in = {x}, .c = c, .k = 3, .stride = 2, .pad = 1,
+                                .weight = us_put_param(b, name, ".weight"), .bias = us_put_param(b, name, ".bias")});
     } else {
-        x = conv(b, x, name, c, 3, 2);
+        x = us_put_conv(b, x, name, c, 3, 2);
     }
     snprintf(name, sizeof name, "%s.res.block", prefix);
-    return residual(b, x, name, 1);
+    return us_put_residual(b, x, name, !b->g->config.ungated);
+}
+
+// The further blocks of a level, which do not resample: PREFIX.first, PREFIX.(first + 1), ...
+static int more_blocks(us_builder *b, int x, const char *prefix, int first)
+{
+    char name[128];
+    for (int j = 0; j < b->g->config.blocks - 1; j++) {
+        snprintf(name, sizeof name, "%s.%d.res.block", prefix, first + j);
+        x = us_put_residual(b, x, name, !b->g->config.ungated);
+    }
+    return x;
+}
+
+static int branch(us_builder *b, int level, const char *prefix, int size)
+{
+    int x = us_put_centre(b, us_put_input(b, level, 1), size);
+    return us_put_branch(b, x, prefix, b->g->config.filters, level == 0 ? 3 : 5);
+}
+
+// Level i with its context: the context runs through the level's further blocks, or its copies of them.
+static int with_context(us_builder *b, int x, int i, int size)
+{
+    char name[128];
+    snprintf(name, sizeof name, "lowres_first_bottom_ups.%d", i);
+    int context = branch(b, i + 1, name, size);
+    snprintf(name, sizeof name, "bottom_up_layers.%d.%s", i, b->g->config.shared_branch ? "net" : "lowres_net");
+    context = more_blocks(b, context, name, 0);
+    snprintf(name, sizeof name, "bottom_up_layers.%d.lowres_merge", i);
+    return us_put_merge(b, us_put_centre(b, x, size), context, name, USPLIT_MERGE_RESIDUAL);
 }
 
 // Bottom-up pass (networks 3.3): bottom_up[i] is what level i hands to the top-down pass.
-static void bottom_up_pass(builder *b, int size, int bottom_up[])
+static void bottom_up_pass(us_builder *b, int size, int bottom_up[])
 {
     const us_net_config *cfg = &b->g->config;
     char name[128];
@@ -148,21 +61,38 @@ static void bottom_up_pass(builder *b, int size, int bottom_up[])
     for (int i = 0; i < cfg->levels && b->status == USPLIT_OK; i++) {
         snprintf(name, sizeof name, "bottom_up_layers.%d.net_downsized.0", i);
         x = resample(b, x, name, 0);
+        snprintf(name, sizeof name, "bottom_up_layers.%d.net", i);
+        x = more_blocks(b, x, name, 0);
         if (i < cfg->lc_count) {
-            snprintf(name, sizeof name, "lowres_first_bottom_ups.%d", i);
-            int context = branch(b, i + 1, name, size);
-            snprintf(name, sizeof name, "bottom_up_layers.%d.lowres_merge", i);
-            x = merge(b, centre_f(b, x, size), context, name);
+            x = with_context(b, x, i, size);
         }
         bottom_up[i] = x;
         if (cfg->lc_count > 0 && cfg->variant == USPLIT_VARIANT_LEAN) {
-            bottom_up[i] = centre_f(b, x, size >> (i + 1));
+            bottom_up[i] = us_put_centre(b, x, size >> (i + 1));
+        }
+        if (cfg->levels > 4 && cfg->latent_scale == USPLIT_LATENT_SCALE_PAPER) {
+            bottom_up[i] = us_put(b, (us_node){.op = US_OP_SCALE, .in = {bottom_up[i]}, .value = pow(2, -i / 2.0)});
         }
     }
 }
 
+// The KL of a level with its prior, where the level has one; p: the prior's parameters, -1: none.
+static void divergence(us_builder *b, int q, int z, int p, int level)
+{
+    us_graph *g = b->g;
+    const us_net_config *cfg = &g->config;
+    if (p < 0 || g->size != cfg->patch) {       // no KL at other sizes (networks 3.8)
+        return;
+    }
+    us_node n = {.op = US_OP_KL, .in = {q, z, p}, .level = level, .value = cfg->var_clip_max};
+    if (cfg->kl == USPLIT_KL_ANALYTICAL) {
+        n = (us_node){.op = US_OP_KL_FULL, .in = {q, p}, .level = level, .value = cfg->var_clip_max};
+    }
+    g->kl[level] = us_put(b, n);
+}
+
 // Stochastic block (networks 3.6, 4): returns conv_out's output.
-static int stochastic(builder *b, int q_features, int above, int level)
+static int stochastic(us_builder *b, int q_features, int above, int level)
 {
     us_graph *g = b->g;
     const us_net_config *cfg = &g->config;
@@ -171,34 +101,32 @@ static int stochastic(builder *b, int q_features, int above, int level)
     snprintf(name, sizeof name, "top_down_layers.%d.stochastic.conv_in_q", level);
     int z;
     if (cfg->family == USPLIT_FAMILY_HAE) {     // the mean half alone
-        z = conv(b, q_features, name, z_dim, 3, 1);
+        z = us_put_conv(b, q_features, name, z_dim, 3, 1);
         g->q[level] = z;
     } else {
-        int q = conv(b, q_features, name, 2 * z_dim, 3, 1);
+        int q = us_put_conv(b, q_features, name, 2 * z_dim, 3, 1);
         g->q[level] = q;
         int p = -1;
         if (above >= 0) {
             snprintf(name, sizeof name, "top_down_layers.%d.stochastic.conv_in_p", level);
-            p = conv(b, above, name, 2 * z_dim, 3, 1);
+            p = us_put_conv(b, above, name, 2 * z_dim, 3, 1);
         }
-        z = put(b, (us_node){.op = US_OP_LATENT, .in = {q}, .level = level, .value = cfg->var_clip_max});
+        z = us_put(b, (us_node){.op = US_OP_LATENT, .in = {q}, .level = level, .value = cfg->var_clip_max});
         if (above < 0 && us_lvae_prior_size(cfg) == g->nodes[z].h) {
             snprintf(name, sizeof name, "top_down_layers.%d.top_prior_params", level);
             int t = g->nodes[z].h;
-            p = put(b, (us_node){.op = US_OP_PRIOR, .c = 2 * z_dim, .h = t, .w = t, .weight = param(b, name, "")});
+            p = us_put(b, (us_node){.op = US_OP_PRIOR, .c = 2 * z_dim, .h = t, .w = t,
+                                    .weight = us_put_param(b, name, "")});
         }
-        if (p >= 0 && g->size == cfg->patch) {  // no KL at other sizes (networks 3.8)
-            g->kl[level] = put(b, (us_node){.op = US_OP_KL, .in = {q, z, p}, .level = level,
-                                            .value = cfg->var_clip_max});
-        }
+        divergence(b, q, z, p, level);
     }
     g->latent[level] = z;
     snprintf(name, sizeof name, "top_down_layers.%d.stochastic.conv_out", level);
-    return conv(b, z, name, cfg->filters, 3, 1);
+    return us_put_conv(b, z, name, cfg->filters, 3, 1);
 }
 
 // Top-down pass (networks 3.5).
-static int top_down_pass(builder *b, int size, const int bottom_up[])
+static int top_down_pass(us_builder *b, int size, const int bottom_up[])
 {
     const us_net_config *cfg = &b->g->config;
     char name[128];
@@ -207,29 +135,48 @@ static int top_down_pass(builder *b, int size, const int bottom_up[])
         int q = bottom_up[i];
         if (t >= 0) {
             snprintf(name, sizeof name, "top_down_layers.%d.merge", i);
-            q = merge(b, q, t, name);
+            q = us_put_merge(b, q, t, name, cfg->merge);
         }
-        if (cfg->levels > 4) {
-            q = put(b, (us_node){.op = US_OP_SCALE, .in = {q}, .value = sqrt(2.0 * (i + 1))});
+        if (cfg->levels > 4 && cfg->latent_scale == USPLIT_LATENT_SCALE_REFERENCE) {
+            q = us_put(b, (us_node){.op = US_OP_SCALE, .in = {q}, .value = sqrt(2.0 * (i + 1))});
         }
         int s = stochastic(b, q, t, i);
         if (t >= 0) {
             snprintf(name, sizeof name, "top_down_layers.%d.skip_connection_merger", i);
-            s = merge(b, s, t, name);
+            s = us_put_merge(b, s, t, name, cfg->merge);
         }
         if (us_lvae_retains(cfg) && b->g->nodes[s].h > size / 2) {
-            s = centre_r(b, s, size / 2);
+            s = us_put_crop(b, s, size / 2);
         }
         snprintf(name, sizeof name, "top_down_layers.%d.deterministic_block.0", i);
         t = resample(b, s, name, 1);
+        snprintf(name, sizeof name, "top_down_layers.%d.deterministic_block", i);
+        t = more_blocks(b, t, name, 1);
     }
     return t;
+}
+
+// The head's means and, where there are, log-variances, and their loss (networks 5.1).
+static void head(us_builder *b)
+{
+    us_graph *g = b->g;
+    const us_net_config *cfg = &g->config;
+    g->head = us_put_conv(b, g->features, "likelihood.parameter_net", us_net_head_channels(cfg), 3, 1);
+    if (cfg->logvar == USPLIT_LOGVAR_CHANNELWISE || cfg->logvar == USPLIT_LOGVAR_GLOBAL) {
+        g->head = us_put(b, (us_node){.op = US_OP_LEVEL, .in = {g->head}, .k = cfg->logvar == USPLIT_LOGVAR_GLOBAL});
+    }
+    int target = us_put_target(b);
+    if (us_net_has_logvar(cfg)) {
+        us_put_loss(b, US_OP_NLL, g->head, target, cfg->logvar_lower_bound, 1);
+    } else {
+        us_put_loss(b, US_OP_MSE, g->head, target, us_net_mse_factor(cfg), 1);
+    }
 }
 
 usplit_status us_lvae_nodes(us_graph *g)
 {
     const us_net_config *cfg = &g->config;
-    builder b = {.g = g};
+    us_builder b = {.g = g, .dropout = cfg->dropout, .activation = cfg->activation};
     int size = g->size, m = 1 << cfg->levels;
     if (cfg->lc_count == 0) {
         size = (size + m - 1) / m * m;
@@ -241,15 +188,12 @@ usplit_status us_lvae_nodes(us_graph *g)
         US_CHECK_ARG(size % m == 0, "patch size is %d; this network accepts multiples of %d", size, m);
     }
     int bottom_up[USPLIT_MAX_LEVELS] = {0};
-    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
-        g->kl[i] = -1;
-    }
+    g->n_latents = cfg->levels;
     bottom_up_pass(&b, size, bottom_up);
     int t = top_down_pass(&b, size, bottom_up);
-    t = residual(&b, t, "final_top_down.0.res.block", 1);
-    g->features = centre_f(&b, t, g->size);     // before the head, whose zero padding then is the image's
-    g->head = conv(&b, g->features, "likelihood.parameter_net", 2 * cfg->channels, 3, 1);
-    int target = put(&b, (us_node){.op = US_OP_TARGET, .c = cfg->channels, .h = g->size, .w = g->size});
-    g->nll = put(&b, (us_node){.op = US_OP_NLL, .in = {g->head, target}, .value = cfg->logvar_lower_bound});
+    t = us_put_residual(&b, t, "final_top_down.0.res.block", !cfg->ungated);
+    t = more_blocks(&b, t, "final_top_down", 1);
+    g->features = us_put_centre(&b, t, g->size);     // before the head, whose zero padding then is the image's
+    head(&b);
     return b.status;
 }

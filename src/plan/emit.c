@@ -77,6 +77,11 @@ static usplit_status push_step(us_lowering *l, us_step step)
         p->tensors[step.dst].first = at;
         p->tensors[step.dst].last = at;
     }
+    if (step.kind == US_STEP_SPATIAL_BACK && p->spatials[step.index].scanned >= 0) {
+        p->tensors[p->spatials[step.index].scanned].last = at;
+        p->tensors[p->spatials[step.index].partial].first = at;
+        p->tensors[p->spatials[step.index].partial].last = at;
+    }
     p->steps[p->n_steps++] = step;
     l->n_open = 0;
     return USPLIT_OK;
@@ -119,7 +124,7 @@ static int has_tensor(const us_lowering *l, int v)
         return 0;
     }
     int always = (x->kind == US_V_LEAF && !x->redo) || !l->in_backward || (!x->keep && !x->redo) || x->keep > 1;
-    return always || l->plan->n_steps - x->made <= US_RECOMPUTE_REACH;
+    return always || l->now - x->made <= US_RECOMPUTE_REACH;
 }
 
 // ---- Evaluating an expression into registers of the open program ----
@@ -246,13 +251,14 @@ static usplit_status begin(us_lowering *l, int h, int w, int c, int a, int b, in
                                   .dst = -1});
 }
 
-static usplit_status redo_conv(us_lowering *l, int v)
+static usplit_status redo_step(us_lowering *l, int v)
 {
     const us_value x = l->values[v];
     int src, dst;
-    US_TRY(us_emit_tensor(l, x.in[0], us_emit_full(l, x.in[0]), &src));
+    us_rect from = x.redo_kind == US_STEP_SPATIAL ? l->plan->spatials[x.redo - 1].in : us_emit_full(l, x.in[0]);
+    US_TRY(us_emit_tensor(l, x.in[0], from, &src));
     US_TRY(us_emit_new_tensor(l, x.c, x.h, x.w, us_emit_full(l, v), &dst));
-    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV, .index = x.redo - 1, .src = src, .src2 = -1, .dst = dst}));
+    US_TRY(us_emit_step(l, (us_step){.kind = x.redo_kind, .index = x.redo - 1, .src = src, .src2 = -1, .dst = dst}));
     l->values[v].tensor = dst;
     l->values[v].made = l->plan->n_steps;
     return USPLIT_OK;
@@ -266,7 +272,7 @@ static usplit_status ensure(us_lowering *l, int v)
         return USPLIT_OK;
     }
     if (x.redo) {
-        return redo_conv(l, v);
+        return redo_step(l, v);
     }
     for (int i = 0; i < x.n_in; i++) {
         US_TRY(ensure(l, x.in[i]));

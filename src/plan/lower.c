@@ -54,11 +54,23 @@ static int round_up(int n, int m)
 
 // ---- Forward ----
 
-// A 1x1 convolution in front of a gate: twice the channels to keep, a ninth of the work to redo.
-static int feeds_gate(const us_graph *g, int node)
+// Is the node the caller's input, perhaps cropped, padded or normalised?
+static int is_input(const us_graph *g, int node)
 {
-    return g->nodes[node].k == 1 && node + 1 < g->n_nodes && g->nodes[node + 1].op == US_OP_GATE &&
-           g->nodes[node + 1].in[0] == node;
+    while (g->nodes[node].op == US_OP_WINDOW || g->nodes[node].op == US_OP_BNORM) {
+        node = g->nodes[node].in[0];
+    }
+    return g->nodes[node].op == US_OP_INPUT;
+}
+
+// A convolution that is cheaper to do again in the backward pass than to keep (networks 11): of the input's one
+// channel, or 1x1 where it makes two channels of one (before a gate) or one of two (a merge). A value of it takes at
+// most a quarter of the multiply-adds of a 3x3 convolution's.
+static int is_cheap(const us_graph *g, int node)
+{
+    const us_node *n = &g->nodes[node];
+    int gate = node + 1 < g->n_nodes && g->nodes[node + 1].op == US_OP_GATE && g->nodes[node + 1].in[0] == node;
+    return is_input(g, n->in[0]) || (n->k == 1 && (gate || g->nodes[n->in[0]].op == US_OP_CONCAT));
 }
 
 static usplit_status forward_conv(us_lowering *l, int i, int *out)
@@ -77,8 +89,9 @@ static usplit_status forward_conv(us_lowering *l, int i, int *out)
     US_TRY(us_plan_grow(p->a, &p->convs, p->n_convs, &p->cap_convs, sizeof *p->convs));
     p->convs[p->n_convs++] = c;
     l->aux[2 * i] = p->n_convs - 1;
-    if (feeds_gate(l->graph, i)) {      // cheaper to do again in the backward pass than to keep (networks 11)
+    if (is_cheap(l->graph, i)) {
         l->values[*out].redo = p->n_convs;
+        l->values[*out].redo_kind = US_STEP_CONV;
         l->values[*out].in[0] = l->forward[n->in[0]];
     }
     p->macs += c.transposed ? (int64_t)c.co * c.ci * c.k * c.k * c.in.h * c.in.w
@@ -87,11 +100,37 @@ static usplit_status forward_conv(us_lowering *l, int i, int *out)
                                      .dst = l->values[*out].tensor});
 }
 
+// Pooling, up-sampling, padding, recurrences: a step of its own, done again in the backward pass rather than kept.
+static usplit_status forward_spatial(us_lowering *l, int i, int *out)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i], *in = &l->graph->nodes[n->in[0]];
+    us_spatial s = {.node = i, .op = n->op, .out = l->need[i], .in_h = in->h, .in_w = in->w, .out_h = n->h,
+                    .out_w = n->w, .c = in->c, .k = n->op == US_OP_REFLECT ? n->pad : n->k, .dy = n->dy, .dx = n->dx,
+                    .weight = n->op == US_OP_SCAN ? n->weight : -1, .scanned = -1, .partial = -1};
+    s.in = us_need_spatial_input(n, in, s.out);
+    int src;
+    US_TRY(us_emit_tensor(l, l->forward[n->in[0]], s.in, &src));
+    US_TRY(leaf(l, n->c, n->h, n->w, s.out, out));
+    US_TRY(us_plan_grow(p->a, &p->spatials, p->n_spatials, &p->cap_spatials, sizeof *p->spatials));
+    p->spatials[p->n_spatials++] = s;
+    l->aux[2 * i] = p->n_spatials - 1;
+    l->values[*out].redo = p->n_spatials;
+    l->values[*out].redo_kind = US_STEP_SPATIAL;
+    l->values[*out].in[0] = l->forward[n->in[0]];
+    return us_emit_step(l, (us_step){.kind = US_STEP_SPATIAL, .index = p->n_spatials - 1, .src = src, .src2 = -1,
+                                     .dst = l->values[*out].tensor});
+}
+
 static usplit_status forward_bnorm(us_lowering *l, int i, int *out)
 {
     us_plan *p = l->plan;
     const us_node *n = &l->graph->nodes[i];
     int x = l->forward[n->in[0]], train = p->options.mode == US_PLAN_TRAIN;
+    if (l->values[x].kind == US_V_CONCAT) {     // an expression cannot read across the border of a concatenation
+        l->values[x].keep = 1;
+        US_TRY(us_emit_keep(l, x, l->need[n->in[0]]));
+    }
     us_bnorm b = {.node = i, .c = n->c, .gamma = n->weight, .beta = n->bias, .mean = n->mean, .var = n->var,
                   .counter = n->counter, .count = (int64_t)n->h * n->w};
     int *vectors[] = {&b.scale, &b.shift, &b.inverse, &b.centre, &b.ga, &b.gb, &b.gc};
@@ -121,7 +160,8 @@ static usplit_status forward_gate(us_lowering *l, int i, int *out)
     US_TRY(slice(l, x, 0, c, &a));
     US_TRY(slice(l, x, c, c, &t));
     const us_value like = l->values[a];
-    US_TRY(op(l, US_U_ELU, &like, a, -1, -1, NONE, &e));
+    const us_node *n = &l->graph->nodes[i];
+    US_TRY(op(l, n->leaky ? US_U_LEAKY : US_U_ELU, &like, a, -1, -1, (us_value){.k = (float)n->value}, &e));
     US_TRY(op(l, US_U_SIGMOID, &like, t, -1, -1, NONE, &s));
     l->aux[2 * i] = e;
     l->aux[2 * i + 1] = s;
@@ -163,9 +203,51 @@ static usplit_status forward_kl(us_lowering *l, int i)
     return USPLIT_OK;
 }
 
-static usplit_status forward_nll(us_lowering *l, int i)
+// Both distributions' sigmas are evaluated again here; equal expressions share a register (emit.c).
+static usplit_status forward_kl_full(us_lowering *l, int i)
 {
     us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int part[4], kl;            // mu_q, sigma_q, mu_p, sigma_p
+    for (int j = 0; j < 2; j++) {
+        int x = l->forward[n->in[j]], r;
+        US_TRY(slice(l, x, 0, n->c, &part[2 * j]));
+        US_TRY(slice(l, x, n->c, n->c, &r));
+        const us_value like = l->values[r];
+        US_TRY(op(l, US_U_SIGMA, &like, r, -1, -1, (us_value){.k = (float)n->value}, &part[2 * j + 1]));
+        l->aux[2 * i + j] = part[2 * j + 1];
+    }
+    const us_value like = l->values[part[0]];
+    us_value v = {.kind = US_V_OP, .code = US_U_KL_FULL, .n_in = 4, .c = n->c, .h = like.h, .w = like.w,
+                  .in = {part[0], part[1], part[2], part[3]}};
+    US_TRY(us_emit_value(l, v, &kl));
+    p->kl_sums[n->level] = p->n_sums;
+    US_TRY(us_emit_sum(l, kl, p->n_sums));
+    p->n_sums += n->c;
+    return USPLIT_OK;
+}
+
+// Which of the graph's losses node i is.
+static int loss_number(const us_graph *g, int i)
+{
+    int number = 0;
+    while (number < g->n_losses - 1 && g->losses[number] != i) {
+        number++;
+    }
+    return number;
+}
+
+static usplit_status sum_loss(us_lowering *l, int i, int value)
+{
+    us_plan *p = l->plan;
+    p->loss_sums[loss_number(l->graph, i)] = p->n_sums;
+    US_TRY(us_emit_sum(l, value, p->n_sums));
+    p->n_sums += l->graph->nodes[i].c;
+    return USPLIT_OK;
+}
+
+static usplit_status forward_nll(us_lowering *l, int i)
+{
     const us_node *n = &l->graph->nodes[i];
     int head = l->forward[n->in[0]], target = l->forward[n->in[1]], mean, raw, lv, nll;
     US_TRY(slice(l, head, 0, n->c, &mean));
@@ -175,9 +257,25 @@ static usplit_status forward_nll(us_lowering *l, int i)
     US_TRY(op(l, US_U_NLL, &like, target, mean, lv, NONE, &nll));
     l->aux[2 * i] = mean;
     l->aux[2 * i + 1] = lv;
-    p->head_sums = p->n_sums;
-    US_TRY(us_emit_sum(l, nll, p->n_sums));
-    p->n_sums += n->c;
+    return sum_loss(l, i, nll);
+}
+
+static usplit_status forward_mse(us_lowering *l, int i)
+{
+    const us_node *n = &l->graph->nodes[i];
+    int output = l->forward[n->in[0]], target = l->forward[n->in[1]], mse;
+    const us_value like = l->values[output];
+    US_TRY(op(l, US_U_MSE, &like, target, output, -1, (us_value){.k = (float)n->value}, &mse));
+    return sum_loss(l, i, mse);
+}
+
+// The caller reads the output and fills the gradient when the forward pass has ended.
+static usplit_status forward_extern(us_lowering *l, int i)
+{
+    us_plan *p = l->plan;
+    int x = l->forward[l->graph->nodes[i].in[0]], number = loss_number(l->graph, i);
+    US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &p->extern_out[number]));
+    p->tensors[p->extern_out[number]].output = 1;
     return USPLIT_OK;
 }
 
@@ -192,6 +290,11 @@ static usplit_status forward_window(us_lowering *l, int i, int *out)
     }
     return us_emit_value(l, (us_value){.kind = US_V_WINDOW, .n_in = 1, .in = {x}, .dy = n->dy, .dx = n->dx,
                                        .c = n->c, .h = n->h, .w = n->w}, out);
+}
+
+static us_value drop_of(const us_node *n)
+{
+    return (us_value){.ref = n->level, .k = (float)n->w, .k2 = (float)n->c};
 }
 
 static usplit_status forward(us_lowering *l, int i)
@@ -209,6 +312,14 @@ static usplit_status forward(us_lowering *l, int i)
     case US_OP_TCONV: return forward_conv(l, i, out);
     case US_OP_BNORM: return forward_bnorm(l, i, out);
     case US_OP_ELU: return op(l, US_U_ELU, &like, a, -1, -1, NONE, out);
+    case US_OP_LEAKY: return op(l, US_U_LEAKY, &like, a, -1, -1, (us_value){.k = (float)n->value}, out);
+    case US_OP_SIGMOID: return op(l, US_U_SIGMOID, &like, a, -1, -1, NONE, out);
+    case US_OP_DROP:
+        if (p->options.mode != US_PLAN_TRAIN) {
+            *out = a;
+            return USPLIT_OK;
+        }
+        return op(l, US_U_DROP, &like, a, -1, -1, drop_of(n), out);
     case US_OP_DROPOUT:
         if (p->options.mode != US_PLAN_TRAIN) {
             *out = a;
@@ -223,14 +334,35 @@ static usplit_status forward(us_lowering *l, int i)
     case US_OP_CONCAT: return concat(l, a, b, out);
     case US_OP_WINDOW: return forward_window(l, i, out);
     case US_OP_LATENT: return forward_latent(l, i, out);
+    case US_OP_POOL:
+    case US_OP_LINEAR:
+    case US_OP_NEAREST:
+    case US_OP_REFLECT:
+    case US_OP_SCAN:
+    case US_OP_LEVEL: return forward_spatial(l, i, out);
     case US_OP_KL: return forward_kl(l, i);
+    case US_OP_KL_FULL: return forward_kl_full(l, i);
     case US_OP_NLL: return forward_nll(l, i);
+    case US_OP_MSE: return forward_mse(l, i);
+    case US_OP_EXTERN: return forward_extern(l, i);
     case US_OP_COUNT: break;
     }
     US_FAIL(USPLIT_ERR_INTERNAL, "internal: op %d has no forward rule", (int)n->op);
 }
 
 // ---- Backward ----
+
+static usplit_status sum_of(us_lowering *l, int a, int b, int *out)
+{
+    const us_value x = l->values[a], y = l->values[b];
+    if (x.kind == US_V_CONCAT && y.kind == US_V_CONCAT && l->values[x.in[0]].c == l->values[y.in[0]].c) {
+        int first, second;      // part by part: an expression cannot read across the border of a concatenation
+        US_TRY(sum_of(l, x.in[0], y.in[0], &first));
+        US_TRY(sum_of(l, x.in[1], y.in[1], &second));
+        return concat(l, first, second, out);
+    }
+    return op(l, US_U_ADD, &y, a, b, -1, NONE, out);
+}
 
 static usplit_status add_gradient(us_lowering *l, int node, int g)
 {
@@ -241,8 +373,7 @@ static usplit_status add_gradient(us_lowering *l, int node, int g)
         l->gradient[node] = g;
         return USPLIT_OK;
     }
-    const us_value like = l->values[g];
-    return op(l, US_U_ADD, &like, l->gradient[node], g, -1, NONE, &l->gradient[node]);
+    return sum_of(l, l->gradient[node], g, &l->gradient[node]);
 }
 
 static usplit_status backward_conv(us_lowering *l, int i, int g)
@@ -251,23 +382,30 @@ static usplit_status backward_conv(us_lowering *l, int i, int g)
     const us_node *n = &l->graph->nodes[i];
     int conv = l->aux[2 * i], x = l->forward[n->in[0]], src, grad, partial, back;
     const us_conv c = p->convs[conv];
+    US_ASSERT(c.in.h == c.in_h && c.in.w == c.in_w);    // rows that no output reads are cut off before (WINDOW)
+    p->convs[conv].adds_up = p->has_grad[c.weight];
+    p->has_grad[c.weight] = 1;
     US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &src));
     US_TRY(us_emit_tensor(l, g, us_emit_full(l, g), &grad));
     if (p->options.layout == US_LAYOUT_BATCH) {     // all samples at once: nothing partial to add up
-        p->convs[conv].bias_sums = p->n_sums;
-        p->n_sums += c.co;
-        US_TRY(us_emit_sum(l, g, p->convs[conv].bias_sums));
+        if (c.bias >= 0) {
+            p->convs[conv].bias_sums = p->n_sums;
+            p->n_sums += c.co;
+            US_TRY(us_emit_sum(l, g, p->convs[conv].bias_sums));
+        }
         US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_WEIGHT, .index = conv, .src = src, .src2 = grad,
                                          .dst = -1}));
     } else {
         US_TRY(us_emit_new_tensor(l, 1, 1, 1, (us_rect){0, 0, 1, 1}, &partial));
-        p->tensors[partial].floats = c.partial_floats;
+        p->tensors[partial].floats = c.partial_floats * (1 + p->convs[conv].adds_up);  // twice: to unpack beside it
         US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_WEIGHT, .index = conv, .src = src, .src2 = grad,
                                          .dst = partial}));
         US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_SUM_WEIGHT, .index = conv, .src = partial, .src2 = -1,
                                          .dst = -1}));
     }
-    p->has_grad[c.weight] = p->has_grad[c.bias] = 1;
+    if (c.bias >= 0) {
+        p->has_grad[c.bias] = 1;
+    }
     if (!c.input_grad) {
         return USPLIT_OK;
     }
@@ -288,6 +426,7 @@ static usplit_status backward_bnorm(us_lowering *l, int i, int g)
     US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
     US_TRY(us_emit_sum2(l, g, xh, b.grad_sums));
     US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_BN_BACK, .index = at, .src = -1, .src2 = -1, .dst = -1}));
+    p->bnorms[at].adds_up = p->has_grad[b.gamma];
     p->has_grad[b.gamma] = p->has_grad[b.beta] = 1;
     if (!l->grad_flows[n->in[0]]) {
         return USPLIT_OK;
@@ -300,8 +439,9 @@ static usplit_status backward_gate(us_lowering *l, int i, int g)
 {
     int e = l->aux[2 * i], s = l->aux[2 * i + 1], gs, ge, da, dt, both;
     const us_value like = l->values[g];
+    const us_node *n = &l->graph->nodes[i];
     US_TRY(op(l, US_U_MUL, &like, g, s, -1, NONE, &gs));
-    US_TRY(op(l, US_U_ELU_GRAD, &like, gs, e, -1, NONE, &da));
+    US_TRY(op(l, n->leaky ? US_U_LEAKY_GRAD : US_U_ELU_GRAD, &like, gs, e, -1, (us_value){.k = (float)n->value}, &da));
     US_TRY(op(l, US_U_MUL, &like, g, e, -1, NONE, &ge));
     US_TRY(op(l, US_U_SIGMOID_GRAD, &like, ge, s, -1, NONE, &dt));
     US_TRY(concat(l, da, dt, &both));
@@ -315,7 +455,8 @@ static usplit_status backward_latent(us_lowering *l, int i, int g)
     int q = l->forward[n->in[0]], sigma = l->aux[2 * i], eps = l->aux[2 * i + 1], r, ds, dr, both;
     const us_value like = l->values[g];
     US_TRY(slice(l, q, n->c, n->c, &r));
-    if (l->graph->kl[n->level] >= 0) {
+    int kl = l->graph->kl[n->level];
+    if (kl >= 0 && l->graph->nodes[kl].op == US_OP_KL) {
         US_TRY(op(l, US_U_KL_DSQ, &like, g, eps, sigma, (us_value){.ref = n->level}, &ds));
     } else {
         US_TRY(op(l, US_U_MUL, &like, g, eps, -1, NONE, &ds));
@@ -341,12 +482,68 @@ static usplit_status backward_kl(us_lowering *l, int i)
     return add_gradient(l, n->in[2], both);
 }
 
+static usplit_status backward_kl_full(us_lowering *l, int i)
+{
+    const us_node *n = &l->graph->nodes[i];
+    const us_value level = {.ref = n->level}, clip = {.k = (float)n->value};
+    int mu[2], raw[2], sq = l->aux[2 * i], sp = l->aux[2 * i + 1], dmu[2], ds[2], dr[2], both;
+    for (int j = 0; j < 2; j++) {
+        US_TRY(slice(l, l->forward[n->in[j]], 0, n->c, &mu[j]));
+        US_TRY(slice(l, l->forward[n->in[j]], n->c, n->c, &raw[j]));
+    }
+    const us_value like = l->values[mu[0]];
+    US_TRY(op(l, US_U_KL_FULL_DMQ, &like, mu[0], mu[1], sp, level, &dmu[0]));
+    US_TRY(op(l, US_U_SCALE, &like, dmu[0], -1, -1, (us_value){.k = -1}, &dmu[1]));
+    US_TRY(op(l, US_U_KL_FULL_DSQ, &like, sq, sp, -1, level, &ds[0]));
+    us_value v = {.kind = US_V_OP, .code = US_U_KL_FULL_DSP, .n_in = 4, .in = {mu[0], sq, mu[1], sp}, .c = like.c,
+                  .h = like.h, .w = like.w, .ref = n->level};
+    US_TRY(us_emit_value(l, v, &ds[1]));
+    const int sigma[2] = {sq, sp};
+    for (int j = 0; j < 2; j++) {
+        US_TRY(op(l, US_U_SIGMA_GRAD, &like, ds[j], raw[j], sigma[j], clip, &dr[j]));
+        US_TRY(concat(l, dmu[j], dr[j], &both));
+        US_TRY(add_gradient(l, n->in[j], both));
+    }
+    return USPLIT_OK;
+}
+
+// Of one pixel's loss of one channel in the reconstruction loss (networks 5.2).
+static double pixel_weight(const us_lowering *l, int i)
+{
+    const us_graph *g = l->graph;
+    const us_node *n = &g->nodes[i], *head = &g->nodes[n->in[0]];
+    return g->loss_weight[loss_number(g, i)] / ((double)n->c * l->plan->options.batch * head->h * head->w);
+}
+
+static usplit_status backward_mse(us_lowering *l, int i)
+{
+    const us_node *n = &l->graph->nodes[i];
+    int output = l->forward[n->in[0]], target = l->forward[n->in[1]], d;
+    const us_value like = l->values[output];
+    US_TRY(op(l, US_U_MSE_D, &like, target, output, -1,
+              (us_value){.k = (float)(2 * n->value * pixel_weight(l, i))}, &d));
+    return add_gradient(l, n->in[0], d);
+}
+
+static usplit_status backward_extern(us_lowering *l, int i)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int g, number = loss_number(l->graph, i);
+    const us_value x = l->values[l->forward[n->in[0]]];
+    US_TRY(leaf(l, x.c, x.h, x.w, us_emit_full(l, l->forward[n->in[0]]), &g));
+    us_tensor *t = &p->tensors[l->values[g].tensor];
+    t->first = p->first_backward - 1;           // filled at the loss
+    p->extern_grad[number] = l->values[g].tensor;
+    return add_gradient(l, n->in[0], g);
+}
+
 static usplit_status backward_nll(us_lowering *l, int i)
 {
-    const us_node *n = &l->graph->nodes[i], *head = &l->graph->nodes[n->in[0]];
+    const us_node *n = &l->graph->nodes[i];
     int target = l->forward[n->in[1]], mean = l->aux[2 * i], lv = l->aux[2 * i + 1], raw, dm, dlv, both;
     const us_value like = l->values[mean];
-    double weight = 1.0 / ((double)n->c * l->plan->options.batch * head->h * head->w);
+    double weight = pixel_weight(l, i);
     US_TRY(slice(l, l->forward[n->in[0]], n->c, n->c, &raw));
     US_TRY(op(l, US_U_NLL_DM, &like, target, mean, lv, (us_value){.k = (float)weight}, &dm));
     us_value v = {.kind = US_V_OP, .code = US_U_NLL_DLV, .n_in = 4, .in = {target, mean, lv, raw},
@@ -368,14 +565,46 @@ static usplit_status backward_window(us_lowering *l, int i, int g)
     return add_gradient(l, n->in[0], out);
 }
 
+// The adjoint of a spatial op. Pooling and recurrences look at their input again, recurrences at their output too.
+static usplit_status backward_spatial(us_lowering *l, int i, int g)
+{
+    us_plan *p = l->plan;
+    const us_node *n = &l->graph->nodes[i];
+    int at = l->aux[2 * i], x = l->forward[n->in[0]], y = l->forward[i], src, src2 = -1, scanned = -1, partial = -1, back;
+    if (!l->grad_flows[n->in[0]] && n->op != US_OP_SCAN) {
+        return USPLIT_OK;
+    }
+    if (n->op == US_OP_POOL || n->op == US_OP_SCAN) {
+        US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &src2));
+    }
+    if (n->op == US_OP_SCAN) {
+        US_TRY(us_emit_tensor(l, y, us_emit_full(l, y), &scanned));
+        US_TRY(us_emit_new_tensor(l, 4, n->h, n->w, (us_rect){0, 0, n->h, n->w}, &partial));
+    }
+    US_TRY(us_emit_tensor(l, g, us_emit_full(l, g), &src));
+    US_TRY(leaf(l, l->values[x].c, l->values[x].h, l->values[x].w, us_emit_full(l, x), &back));
+    p->spatials[at].scanned = scanned;
+    p->spatials[at].partial = partial;
+    US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_SPATIAL_BACK, .index = at, .src = src, .src2 = src2,
+                                     .dst = l->values[back].tensor}));
+    if (n->op == US_OP_SCAN) {
+        p->has_grad[n->weight] = 1;
+        US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_SUM_PRIOR, .index = n->weight, .src = partial, .src2 = -1,
+                                         .dst = -1}));
+    }
+    return add_gradient(l, n->in[0], back);
+}
+
 static usplit_status backward(us_lowering *l, int i)
 {
     const us_node *n = &l->graph->nodes[i];
-    if (n->op == US_OP_NLL) {
-        return backward_nll(l, i);
-    }
-    if (n->op == US_OP_KL) {
-        return backward_kl(l, i);
+    switch (n->op) {            // where gradients begin
+    case US_OP_NLL: return backward_nll(l, i);
+    case US_OP_MSE: return backward_mse(l, i);
+    case US_OP_EXTERN: return backward_extern(l, i);
+    case US_OP_KL: return backward_kl(l, i);
+    case US_OP_KL_FULL: return backward_kl_full(l, i);
+    default: break;
     }
     int g = l->gradient[i], out, tensor;
     if (g < 0) {
@@ -389,8 +618,17 @@ static usplit_status backward(us_lowering *l, int i)
     case US_OP_ELU:
         US_TRY(op(l, US_U_ELU_GRAD, &like, g, l->forward[i], -1, NONE, &out));
         return add_gradient(l, n->in[0], out);
+    case US_OP_LEAKY:
+        US_TRY(op(l, US_U_LEAKY_GRAD, &like, g, l->forward[i], -1, (us_value){.k = (float)n->value}, &out));
+        return add_gradient(l, n->in[0], out);
+    case US_OP_SIGMOID:
+        US_TRY(op(l, US_U_SIGMOID_GRAD, &like, g, l->forward[i], -1, NONE, &out));
+        return add_gradient(l, n->in[0], out);
     case US_OP_DROPOUT:
         US_TRY(op(l, US_U_MASK, &like, g, -1, -1, (us_value){.ref = n->level}, &out));
+        return add_gradient(l, n->in[0], out);
+    case US_OP_DROP:
+        US_TRY(op(l, US_U_DROP, &like, g, -1, -1, drop_of(n), &out));
         return add_gradient(l, n->in[0], out);
     case US_OP_SCALE:
         US_TRY(op(l, US_U_SCALE, &like, g, -1, -1, (us_value){.k = (float)n->value}, &out));
@@ -408,6 +646,12 @@ static usplit_status backward(us_lowering *l, int i)
         return add_gradient(l, n->in[1], out);
     }
     case US_OP_WINDOW: return backward_window(l, i, g);
+    case US_OP_POOL:
+    case US_OP_LINEAR:
+    case US_OP_NEAREST:
+    case US_OP_REFLECT:
+    case US_OP_SCAN:
+    case US_OP_LEVEL: return backward_spatial(l, i, g);
     case US_OP_LATENT: return backward_latent(l, i, g);
     case US_OP_PRIOR:
         US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
@@ -426,7 +670,8 @@ static int deserves_memory(const us_lowering *l, int node)
 {
     const us_graph *g = l->graph;
     us_op kind = g->nodes[node].op;
-    if (kind != US_OP_ELU && kind != US_OP_GATE && kind != US_OP_ADD && kind != US_OP_LATENT) {
+    if (kind != US_OP_ELU && kind != US_OP_LEAKY && kind != US_OP_SIGMOID && kind != US_OP_GATE && kind != US_OP_ADD &&
+        kind != US_OP_LATENT) {
         return 0;
     }
     int uses = 0;
@@ -481,6 +726,7 @@ usplit_status us_lower(us_lowering *l)
     l->in_backward = 1;
     for (int i = g->n_nodes - 1; i >= 0; i--) {
         if (l->used[i]) {
+            l->now = p->n_steps;
             US_TRY(backward(l, i));
         }
     }

@@ -28,10 +28,12 @@ typedef struct us_value {
     int keep;           // 1: used more than once, gets a tensor of its own and, in the backward pass,
                         //    is recomputed into one
     int temporary;      // its tensor is forgotten at the next barrier
-    int redo;           // leaf: 1 + number of the cheap convolution that makes it again from in[0]; 0: kept
+    int redo;           // leaf: 1 + number of the cheap step of kind redo_kind that makes it again from in[0]; 0: kept
+    us_step_kind redo_kind;
 } us_value;
 
-// A recomputed value is used again for this many steps, then forgotten and recomputed when next needed.
+// A recomputed value is used again for this many steps, then forgotten and recomputed when next needed. Steps are
+// counted to the beginning of a node's backward rule: what it can read does not change while it is written.
 enum { US_RECOMPUTE_REACH = 40 };
 
 typedef struct us_open_entry {
@@ -50,6 +52,7 @@ typedef struct us_lowering {
     unsigned char *used;        // [node] reaches an output
     unsigned char *grad_flows;  // [node] depends on a trained parameter
     int in_backward;
+    int now;            // number of steps when the backward rule of the current node began
     us_open_entry *open;        // registers of the last program, for common subexpressions
     int n_open, cap_open;
     us_step *pending_steps;     // SUM_* steps waiting for the next barrier
@@ -59,6 +62,7 @@ typedef struct us_lowering {
 // need.c
 usplit_status us_need(us_lowering *l);
 us_rect us_need_conv_input(const us_node *conv, const us_node *input, us_rect out);
+us_rect us_need_spatial_input(const us_node *node, const us_node *input, us_rect out);
 
 // emit.c
 usplit_status us_emit_value(us_lowering *l, us_value value, int *out);

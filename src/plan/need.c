@@ -2,6 +2,7 @@
 // needed whole. In prediction the walk goes from the head back to the inputs: a convolution far from the
 // border then runs unpadded on a smaller input, at the border its zero padding stays, so that the numbers
 // are the same (networks 3.9 is one case of it).
+#include "kernels/spatial.h"
 #include "plan/lowering.h"
 
 static us_rect whole(const us_node *n)
@@ -60,6 +61,43 @@ us_rect us_need_conv_input(const us_node *c, const us_node *input, us_rect out)
     return clip(r, input);
 }
 
+// One axis of a bilinear up-sampling: outputs [o0, o0 + m) of the window that begins at d.
+static void linear_axis(int o0, int m, int d, int n, int *i0, int *count)
+{
+    int first = o0 + d < 0 ? 0 : o0 + d, last = o0 + d + m - 1 > 2 * n - 1 ? 2 * n - 1 : o0 + d + m - 1;
+    if (last < first) {         // only padding is wanted
+        *i0 = 0;
+        *count = 1;
+        return;
+    }
+    *i0 = us_linear_at(first, n).i0;
+    *count = us_linear_at(last, n).i1 - *i0 + 1;
+}
+
+us_rect us_need_spatial_input(const us_node *n, const us_node *input, us_rect out)
+{
+    us_rect r = whole(input);
+    if (n->op == US_OP_POOL) {
+        r = (us_rect){2 * out.y0, 2 * out.x0, 2 * out.h, 2 * out.w};
+    } else if (n->op == US_OP_NEAREST) {
+        int y1 = (out.y0 + out.h - 1) / n->k, x1 = (out.x0 + out.w - 1) / n->k;
+        r.y0 = out.y0 / n->k;
+        r.x0 = out.x0 / n->k;
+        r.h = y1 - r.y0 + 1;
+        r.w = x1 - r.x0 + 1;
+    } else if (n->op == US_OP_LINEAR) {
+        linear_axis(out.y0, out.h, n->dy, input->h, &r.y0, &r.h);
+        linear_axis(out.x0, out.w, n->dx, input->w, &r.x0, &r.w);
+    }
+    return r;
+}
+
+// Ops whose every output depends on every input are computed whole or not at all.
+static int needs_whole(us_op op)
+{
+    return op == US_OP_SCAN || op == US_OP_LEVEL || op == US_OP_REFLECT;
+}
+
 static us_rect input_need(const us_graph *g, const us_node *n, us_rect need)
 {
     const us_node *in = &g->nodes[n->in[0]];
@@ -70,8 +108,17 @@ static us_rect input_need(const us_graph *g, const us_node *n, us_rect need)
         need.y0 += n->dy;
         need.x0 += n->dx;
         return clip(need, in);
+    case US_OP_POOL:
+    case US_OP_LINEAR:
+    case US_OP_NEAREST:
+    case US_OP_REFLECT:
+    case US_OP_SCAN:
+    case US_OP_LEVEL: return us_need_spatial_input(n, in, need);
     case US_OP_KL:
-    case US_OP_NLL: return whole(in);
+    case US_OP_KL_FULL:
+    case US_OP_NLL:
+    case US_OP_MSE:
+    case US_OP_EXTERN: return whole(in);
     default: return need;
     }
 }
@@ -82,8 +129,10 @@ usplit_status us_need(us_lowering *l)
     const us_plan_options *o = &l->plan->options;
     int train = o->mode == US_PLAN_TRAIN;
     if (train) {
-        l->used[g->nll] = 1;
-        for (int i = 0; i < g->config.levels; i++) {
+        for (int i = 0; i < g->n_losses; i++) {
+            l->used[g->losses[i]] = 1;
+        }
+        for (int i = 0; i < g->n_latents; i++) {
             if (g->kl[i] >= 0) {
                 l->used[g->kl[i]] = 1;
             }
@@ -106,7 +155,7 @@ usplit_status us_need(us_lowering *l)
         if (!l->used[i]) {
             continue;
         }
-        if (train) {
+        if (train || needs_whole(n->op)) {
             l->need[i] = whole(n);
         }
         for (int j = 0; j < n->n_in; j++) {
@@ -117,7 +166,8 @@ usplit_status us_need(us_lowering *l)
     }
     for (int i = 0; i < g->n_nodes; i++) {
         const us_node *n = &g->nodes[i];
-        int own = n->op == US_OP_CONV || n->op == US_OP_TCONV || n->op == US_OP_BNORM || n->op == US_OP_PRIOR;
+        int own = n->op == US_OP_CONV || n->op == US_OP_TCONV || n->op == US_OP_BNORM || n->op == US_OP_PRIOR ||
+                  n->op == US_OP_SCAN;
         l->grad_flows[i] = (unsigned char)own;
         for (int j = 0; j < n->n_in; j++) {
             l->grad_flows[i] |= l->grad_flows[n->in[j]];

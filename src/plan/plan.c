@@ -14,7 +14,7 @@ void us_plan_free(us_plan *p)
     for (int i = 0; i < p->n_programs; i++) {
         us_free(p->a, p->programs[i].ops);
     }
-    void *blocks[] = {p->steps, p->programs, p->tensors, p->convs, p->bnorms, p->masks, p->input,
+    void *blocks[] = {p->steps, p->programs, p->tensors, p->convs, p->bnorms, p->spatials, p->masks, p->input,
                       p->node_tensor, p->has_grad};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         us_free(p->a, blocks[i]);
@@ -71,6 +71,9 @@ static usplit_status make_plan(us_plan *p)
     for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
         p->kl_sums[i] = -1;
     }
+    for (int i = 0; i < US_MAX_LOSSES; i++) {
+        p->loss_sums[i] = p->extern_out[i] = p->extern_grad[i] = -1;
+    }
     return USPLIT_OK;
 }
 
@@ -117,8 +120,8 @@ int64_t us_plan_arena_bytes(const us_plan *p, int workers)
     return 4 * (samples * p->sample_floats + workers * (p->worker_floats + registers) + p->n_vec + doubles);
 }
 
-static const char *const step_names[] = {"map", "conv", "conv-back", "conv-weight", "bn", "bn-back", "loss",
-                                         "sum-weight", "sum-prior"};
+static const char *const step_names[] = {"map", "conv", "conv-back", "conv-weight", "spatial", "spatial-back", "bn",
+                                         "bn-back", "loss", "sum-weight", "sum-prior"};
 static const char *const uop_names[] = {
 #define X(name, arity) #name,
     US_UOPS(X)
@@ -152,6 +155,10 @@ void us_plan_print(const us_plan *p, void (*line)(const char *text, void *user),
             snprintf(detail, sizeof detail, "%s %d->%d k%d s%d in %dx%d out %dx%d t%d->t%d  %s",
                      c->transposed ? "transposed" : "", c->ci, c->co, c->k, c->stride, c->in.h, c->in.w, c->out.h,
                      c->out.w, s->src, s->dst, p->graph->params[c->weight].name);
+        } else if (s->kind == US_STEP_SPATIAL || s->kind == US_STEP_SPATIAL_BACK) {
+            const us_spatial *q = &p->spatials[s->index];
+            snprintf(detail, sizeof detail, "%s %d in %dx%d out %dx%d t%d->t%d", us_op_name(q->op), q->c, q->in.h,
+                     q->in.w, q->out.h, q->out.w, s->src, s->dst);
         } else if (s->kind == US_STEP_BN || s->kind == US_STEP_BN_BACK) {
             snprintf(detail, sizeof detail, "%s", p->graph->params[p->bnorms[s->index].gamma].name);
         }

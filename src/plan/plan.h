@@ -40,6 +40,9 @@ typedef struct us_rect {
     X(MASK, 1)          /* mask[sample, c] * a */                                                 \
     X(ELU, 1)                                                                                     \
     X(ELU_GRAD, 2)      /* g, elu(x): g * (y > 0 ? 1 : y + 1) */                                  \
+    X(LEAKY, 1)         /* k: slope */                                                            \
+    X(LEAKY_GRAD, 2)    /* g, leaky(x); k: slope */                                               \
+    X(DROP, 1)          /* a times multipliers of layer `ref`, drawn anew; k, k2: node's w, c */    \
     X(SIGMOID, 1)                                                                                 \
     X(SIGMOID_GRAD, 2)  /* g, s: g * s * (1 - s) */                                               \
     X(SIGMA, 1)         /* raw log-variance -> standard deviation, k = var_clip_max */            \
@@ -48,6 +51,12 @@ typedef struct us_rect {
     X(KL_DZ, 3)         /* z, mu_p, sigma_p: w[sample] * u / sigma_p */                           \
     X(KL_DSQ, 3)        /* G, eps, sigma_q: eps * G - w / sigma_q */                              \
     X(KL_DSP, 3)        /* z, mu_p, sigma_p: w * (1 - u^2) / sigma_p */                           \
+    X(KL_FULL, 4)       /* mu_q, sigma_q, mu_p, sigma_p */                                        \
+    X(KL_FULL_DMQ, 3)   /* mu_q, mu_p, sigma_p: times w[sample] */                                \
+    X(KL_FULL_DSQ, 2)   /* sigma_q, sigma_p */                                                    \
+    X(KL_FULL_DSP, 4)   /* mu_q, sigma_q, mu_p, sigma_p */                                        \
+    X(MSE, 2)           /* target, output: k * (output - target)^2 */                             \
+    X(MSE_D, 2)         /* target, output: k * (output - target) */                               \
     X(MAX, 1)           /* max(a, k) */                                                           \
     X(NLL, 3)           /* target, mean, logvar */                                                \
     X(NLL_DM, 3)        /* target, mean, logvar: k * d/dmean */                                   \
@@ -69,7 +78,7 @@ typedef struct us_uop {
     us_uop_code code;
     int dst;                    // register written (-1: STORE, SUM, SUM2)
     int in[US_UOP_MAX_IN];
-    int ref;                    // LOAD, STORE: tensor; NOISE: level; PARAM: parameter; MASK: mask number;
+    int ref;                    // LOAD, STORE: tensor; NOISE: level; PARAM: parameter; MASK, DROP: layer;
                                 // KL_*: level; SUM*: first sum slot
     int c0;                     // first channel in the tensor, vector, mask or noise
     int oy, ox;                 // place of the program's corner in the tensor / node
@@ -102,13 +111,27 @@ typedef struct us_conv {
     int node;
     int transposed;
     int ci, co, k, stride, pad;
-    int weight, bias;           // parameter numbers; the first co output channels are used
+    int weight, bias;           // parameter numbers, bias -1: none; the first co output channels are used
     us_rect in, out;            // windows computed (in prediction), in node coordinates
     int in_h, in_w, out_h, out_w;    // full extents
     int input_grad;             // training: is the gradient of its input wanted
     int64_t partial_floats;     // room for one sample's weight and bias gradient
     int bias_sums;              // batch layout: sum slots of the bias gradient; -1: none
+    int adds_up;                // 1: its weight gradient is added to that of an earlier step (shared parameters)
 } us_conv;
+
+// An op that moves values between pixels: POOL, LINEAR, NEAREST, REFLECT, SCAN, LEVEL (kernels/spatial.h).
+typedef struct us_spatial {
+    int node;
+    us_op op;
+    us_rect in, out;            // windows held (in prediction), in node coordinates
+    int in_h, in_w, out_h, out_w;   // full extents
+    int c;                      // channels of the input
+    int k, dy, dx;              // as in us_node; REFLECT: k is the pad
+    int weight;                 // SCAN: parameter number; -1
+    int scanned, partial;       // SCAN, backward: tensors of the forward output (read) and of the planes' gradient
+                                // [h][w][4] of one sample (written); -1
+} us_spatial;
 
 // Vector store: floats shared by all samples (batch-norm coefficients), then masks [mask][sample][c].
 typedef struct us_bnorm {
@@ -119,6 +142,7 @@ typedef struct us_bnorm {
     int inverse, centre;                    // xh = inverse * x + centre
     int ga, gb, gc;                         // dx = ga * g + gb * xh + gc
     int sums, grad_sums;                    // first of 2C sum slots each
+    int adds_up;                            // 1: as in us_conv
 } us_bnorm;
 
 typedef struct us_mask {
@@ -132,11 +156,14 @@ typedef enum us_step_kind {
     US_STEP_CONV_BACK,          // per sample: gradient src of the output -> gradient dst of the input
     US_STEP_CONV_WEIGHT,        // per sample: input src, gradient src2 -> partial weight gradient dst; in the
                                 // batch layout -> the weight gradient itself, dst -1
+    US_STEP_SPATIAL,            // per sample: spatial op `index`, src -> dst
+    US_STEP_SPATIAL_BACK,       // per sample: gradient src of the output, input src2 (-1: not needed) -> gradient dst
     US_STEP_BN,                 // barrier: batch statistics of bnorm `index` -> scale, shift
     US_STEP_BN_BACK,            // barrier: gradient sums -> dgamma, dbeta, coefficients
     US_STEP_LOSS,               // barrier: losses and KL weights; the forward pass ends here
     US_STEP_SUM_WEIGHT,         // barrier: partial gradients src of convolution `index` added over samples
-    US_STEP_SUM_PRIOR           // barrier: gradient src of the top prior added over samples
+    US_STEP_SUM_PRIOR           // barrier: gradient src [h][w][c] of parameter `index` (..., c, h, w) added over
+                                // samples
 } us_step_kind;
 
 static inline int us_step_is_barrier(us_step_kind kind)
@@ -177,12 +204,16 @@ typedef struct us_plan {
     int n_convs, cap_convs;
     us_bnorm *bnorms;
     int n_bnorms, cap_bnorms;
+    us_spatial *spatials;
+    int n_spatials, cap_spatials;
     us_mask *masks;
     int n_masks;
     int *input;                 // tensor of each INPUT level, -1: not needed
     int target;                 // tensor, -1
     int *node_tensor;           // outputs: tensor of each node asked for, -1 otherwise
-    int head_sums, kl_sums[USPLIT_MAX_LEVELS];  // sum slots: NLL per channel; KL per latent channel
+    int loss_sums[US_MAX_LOSSES];               // sum slots of graph->losses, per channel; -1: EXTERN
+    int kl_sums[USPLIT_MAX_LEVELS];             // sum slots: KL per latent channel
+    int extern_out[US_MAX_LOSSES], extern_grad[US_MAX_LOSSES];  // EXTERN: tensors that the caller reads and fills; -1
     int n_sums;                 // doubles per sample
     int64_t n_vec;              // floats of the vector store
     int64_t sample_floats;      // arena per sample
@@ -196,6 +227,13 @@ typedef struct us_plan {
 usplit_status us_plan_build(us_plan **out, const us_allocator *a, const us_graph *graph,
                             const us_plan_options *options);
 void us_plan_free(us_plan *plan);
+
+// Does the barrier step add to what an earlier one has written? Then it waits for that.
+static inline int us_plan_adds_up(const us_plan *plan, const us_step *step)
+{
+    return (step->kind == US_STEP_SUM_WEIGHT && plan->convs[step->index].adds_up) ||
+           (step->kind == US_STEP_BN_BACK && plan->bnorms[step->index].adds_up);
+}
 
 // Bytes of arena for `workers` threads. In the batch layout every worker of a prediction holds a batch.
 int64_t us_plan_arena_bytes(const us_plan *plan, int workers);

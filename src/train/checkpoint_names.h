@@ -6,7 +6,7 @@
 
 enum {
     US_CHECKPOINT_N_CONFIG = 7,
-    US_CHECKPOINT_N_CHOICES = 7,
+    US_CHECKPOINT_N_CHOICES = 8,
     US_CHECKPOINT_N_STATE_I64 = 15,
     US_CHECKPOINT_N_STATE_F64 = 9,
     US_CHECKPOINT_HISTORY_COLUMNS = 8
@@ -20,7 +20,7 @@ static const char *const us_checkpoint_config[US_CHECKPOINT_N_CONFIG] = {
 // Choices that came later than the format: a file without one has the published value, 0 (blocks: 1).
 static const char *const us_checkpoint_choices[US_CHECKPOINT_N_CHOICES] = {
     "model/blocks", "model/activation", "model/logvar", "model/merge", "model/kl", "model/latent_scale",
-    "model/shared_branch"};
+    "model/shared_branch", "model/ungated"};
 
 static const char *const us_checkpoint_state_i64[US_CHECKPOINT_N_STATE_I64] = {
     "trainer/step", "trainer/updates", "trainer/skipped", "trainer/epoch", "trainer/item", "trainer/schedule_bad",

@@ -47,7 +47,8 @@ static usplit_status read_config(us_ckpt *c, us_net_config *config)
     o.filters = (int32_t)v[4];
     o.patch = (int32_t)v[5];
     o.channels = (int32_t)v[6];
-    int32_t *choices[] = {&o.blocks, &o.activation, &o.logvar, &o.merge, &o.kl, &o.latent_scale, &o.shared_branch};
+    int32_t *choices[] = {&o.blocks, &o.activation, &o.logvar, &o.merge, &o.kl, &o.latent_scale, &o.shared_branch,
+                          &o.ungated};
     for (int i = 0; i < US_CHECKPOINT_N_CHOICES; i++) {
         int64_t choice = 0;
         if (us_ckpt_has(c, us_checkpoint_choices[i])) {
@@ -190,13 +191,13 @@ static usplit_status read_selftest(us_ckpt *c, usplit_model *m)
     }
     size_t area = (size_t)g->patch * (size_t)g->patch;
     m->selftest_input = us_alloc(a, area * (size_t)(1 + g->lc_count), sizeof(float));
-    m->selftest_output = us_alloc(a, area * 2 * (size_t)g->channels, sizeof(float));
+    m->selftest_output = us_alloc(a, area * (size_t)us_net_head_channels(g), sizeof(float));
     if (!m->selftest_input || !m->selftest_output) {
         return USPLIT_ERR_MEMORY;
     }
     US_TRY(us_ckpt_read(c, "selftest/input", US_CKPT_F32, 3, (int64_t[]){1 + g->lc_count, g->patch, g->patch},
                         m->selftest_input));
-    return us_ckpt_read(c, "selftest/output", US_CKPT_F32, 3, (int64_t[]){g->patch, g->patch, 2 * g->channels},
+    return us_ckpt_read(c, "selftest/output", US_CKPT_F32, 3, (int64_t[]){g->patch, g->patch, us_net_head_channels(g)},
                         m->selftest_output);
 }
 

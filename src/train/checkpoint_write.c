@@ -87,7 +87,7 @@ static void add_config(entry_list *l, const us_net_config *c)
         add_i64(l, us_checkpoint_config[i], *fields[i]);
     }
     const int *choices[] = {&c->blocks, &c->activation, &c->logvar, &c->merge, &c->kl, &c->latent_scale,
-                            &c->shared_branch};
+                            &c->shared_branch, &c->ungated};
     for (int i = 0; i < US_CHECKPOINT_N_CHOICES; i++) {
         add_i64(l, us_checkpoint_choices[i], *choices[i]);
     }
@@ -174,7 +174,7 @@ static void add_selftest(entry_list *l, const usplit_model *m)
         return;
     }
     add(l, "selftest/input", US_CKPT_F32, 3, (int64_t[]){1 + c->lc_count, c->patch, c->patch}, m->selftest_input, 0);
-    add(l, "selftest/output", US_CKPT_F32, 3, (int64_t[]){c->patch, c->patch, 2 * c->channels}, m->selftest_output, 0);
+    add(l, "selftest/output", US_CKPT_F32, 3, (int64_t[]){c->patch, c->patch, us_net_head_channels(c)}, m->selftest_output, 0);
 }
 
 static void add_state(entry_list *l, const usplit_model *m, const us_training_state *s)

@@ -45,7 +45,7 @@ static usplit_status run(const usplit_model *m, const us_backend *b, us_exec *ex
         US_TRY_GOTO(b->compile(&own, m->context, plan, 1));
     }
     US_TRY_GOTO(run_with(m, b, exec ? exec : own, &head));
-    status = use(head, (int64_t)c->patch * c->patch * 2 * c->channels, user);
+    status = use(head, (int64_t)c->patch * c->patch * us_net_head_channels(c), user);
 done:
     b->release(own);
     us_plan_free(plan);
@@ -65,7 +65,7 @@ usplit_status us_selftest_make(usplit_model *m, us_exec *exec)
     size_t area = (size_t)c->patch * (size_t)c->patch, inputs = area * (size_t)(1 + c->lc_count);
     if (!m->selftest_input) {
         float *input = us_alloc(a, inputs, sizeof *input);
-        float *output = us_alloc(a, area * 2 * (size_t)c->channels, sizeof *output);
+        float *output = us_alloc(a, area * (size_t)us_net_head_channels(c), sizeof *output);
         if (!input || !output) {
             us_free(a, input);
             us_free(a, output);

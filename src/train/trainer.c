@@ -202,7 +202,7 @@ static usplit_status make_memory(usplit_trainer *t)
     t->staging = us_alloc(t->a, inputs * (size_t)t->options.batch, sizeof *t->staging);
     t->check_input = us_alloc(t->a, inputs * (size_t)t->group, sizeof(float));
     t->check_target = us_alloc(t->a, area * (size_t)c->channels * (size_t)t->group, sizeof(float));
-    t->check_head = us_alloc(t->a, 2 * area * (size_t)c->channels * (size_t)t->group, sizeof(float));
+    t->check_head = us_alloc(t->a, area * (size_t)us_net_head_channels(c) * (size_t)t->group, sizeof(float));
     return t->state.m && t->state.u && t->staging && t->check_input && t->check_target && t->check_head
                ? USPLIT_OK : USPLIT_ERR_MEMORY;
 }

@@ -62,16 +62,18 @@ static usplit_status some_patches(void *user, int task, int worker)
     return USPLIT_OK;
 }
 
-// Mean over pixels and channels of the negative log-likelihood (networks 5.1).
+// Mean over pixels and channels of the prediction's own loss (networks 5.1, 7.5).
 static double patch_loss(const us_net_config *c, const float *target, const float *head)
 {
     double sum = 0;
     int64_t pixels = (int64_t)c->patch * c->patch;
-    float bound = (float)c->logvar_lower_bound;
+    int values = us_net_head_channels(c), has_logvar = us_net_has_logvar(c);
+    float bound = (float)c->logvar_lower_bound, factor = (float)us_net_mse_factor(c);
     for (int64_t i = 0; i < pixels; i++) {
         for (int k = 0; k < c->channels; k++) {
-            float mean = head[i * 2 * c->channels + k], raw = head[i * 2 * c->channels + c->channels + k];
-            sum += (double)us_nll(target[i * c->channels + k], mean, raw < bound ? bound : raw);
+            float mean = head[i * values + k], wanted = target[i * c->channels + k];
+            float raw = has_logvar ? head[i * values + c->channels + k] : 0;
+            sum += (double)(has_logvar ? us_nll(wanted, mean, raw < bound ? bound : raw) : us_mse(wanted, mean, factor));
         }
     }
     return sum / ((double)pixels * c->channels);
@@ -82,7 +84,7 @@ usplit_status us_trainer_validate(usplit_trainer *t)
     const us_net_config *c = &t->model->graph->config;
     int64_t area = (int64_t)c->patch * c->patch, n = us_dataset_n_items(t->dataset, USPLIT_SET_VALIDATION, c->patch);
     pass p = {.t = t, .inputs = area * (1 + c->lc_count), .targets = area * c->channels,
-              .heads = area * 2 * c->channels};
+              .heads = area * us_net_head_channels(c)};
     us_val_psnr psnr;
     double loss = 0;
     if (t->options.max_validation_patches > 0 && t->options.max_validation_patches < n) {
@@ -102,7 +104,7 @@ usplit_status us_trainer_validate(usplit_trainer *t)
         for (int i = 0; i < m; i++) {           // in order, so that sums do not depend on the threads
             const float *target = t->check_target + i * p.targets, *head = t->check_head + i * p.heads;
             for (int k = 0; k < c->channels; k++) {
-                us_val_psnr_add(&psnr, k, target + k, c->channels, head + k, 2 * c->channels, area);
+                us_val_psnr_add(&psnr, k, target + k, c->channels, head + k, us_net_head_channels(c), area);
             }
             loss += patch_loss(c, target, head);
         }

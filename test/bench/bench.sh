@@ -4,14 +4,17 @@
 # multiply-adds done; share of the convolution peak that floor measures. Where PYTHON can import torch,
 # the same networks in PyTorch run beside them (test/bench/peer_torch.py), in several settings of
 # which the fastest counts for time and the smallest for memory. A slow build of PyTorch is named and not
-# compared. Every measurement is its own process; all of them stay in FOLDER/results.jsonl.
+# compared. Every measurement is its own process; all of them stay in FOLDER/results.jsonl. A row whose spread is over
+# SPREAD per cent was disturbed by something else on the machine: both sides of it are measured again, up to TRIES
+# times, and the calmest try is printed.
 #
-# Environment: VARIANTS, FAMILY, BATCH, THREADS, REPEAT.
+# Environment: VARIANTS, FAMILY, BATCH, THREADS, REPEAT, SPREAD, TRIES.
 set -u
 folder=$1 python=${2:-python3}
 here=$(dirname "$0")
 variants=${VARIANTS:-vanilla lean regular deep}
 family=${FAMILY:-hvae} batch=${BATCH:-8} threads=${THREADS:-$(nproc)} repeat=${REPEAT:-3}
+spread_limit=${SPREAD:-15} tries=${TRIES:-3}
 results=$folder/results.jsonl
 : > "$results"
 
@@ -55,6 +58,30 @@ peer_best() {   # variant mode
     echo "${best:--} ${least:--}"
 }
 
+spread_of() {   # line
+    calculate "printf \"%.0f\", 100 * ($(field "$1" max) - $(field "$1" min)) / $(field "$1" seconds_per_patch)"
+}
+
+# One row: ours, and beside it the peer. Sets line, spread and best ("seconds MiB", or empty without a peer).
+measure() {     # variant, work (mode and options)
+    local try now now_best now_spread
+    line='' spread='' best=''
+    for try in $(seq "$tries"); do
+        now=$("$folder/bench" --variant "$1" --family "$family" --mode $2 --batch "$batch" --threads "$threads" --repeat "$repeat") || return 1
+        echo "$now" >> "$results"
+        now_spread=$(spread_of "$now")
+        # The peer has no windows of need: for the inner part it computes the whole patch, measured the row before.
+        now_best=''
+        if [ -n "$peer" ]; then
+            case $2 in *--inner*) now_best=$whole ;; *) now_best=$(peer_best "$1" "$2") ;; esac
+        fi
+        if [ -z "$line" ] || [ "$now_spread" -lt "$spread" ]; then
+            line=$now spread=$now_spread best=$now_best
+        fi
+        [ "$spread" -gt "$spread_limit" ] || return 0
+    done
+}
+
 printf '\n%-8s %-16s %12s %10s %8s %8s %10s' variant work 's/patch' 'spread' MiB GMAC 'of peak'
 [ -n "$peer" ] && printf ' %12s %10s %8s %8s' 'peer s' 'peer MiB' faster memory
 printf '\n'
@@ -62,22 +89,16 @@ status=0
 for variant in $variants; do
     whole=''
     for work in "train" "predict" "predict --inner 16"; do
-        line=$("$folder/bench" --variant "$variant" --family "$family" --mode $work --batch "$batch" --threads "$threads" --repeat "$repeat") || {
+        measure "$variant" "$work" || {
             echo "$variant $work: failed"
             status=1
             continue
         }
-        echo "$line" >> "$results"
+        whole=$best
         seconds=$(field "$line" seconds_per_patch) macs=$(field "$line" macs) mib=$(field "$line" peak_mib)
-        spread=$(calculate "printf \"%.0f%%\", 100 * ($(field "$line" max) - $(field "$line" min)) / $seconds")
-        printf '%-8s %-16s %12.5f %10s %8.0f %8.2f %9.0f%%' "$variant" "${work/ --/, }" "$seconds" "$spread" "$mib" \
+        printf '%-8s %-16s %12.5f %9s%% %8.0f %8.2f %9.0f%%' "$variant" "${work/ --/, }" "$seconds" "$spread" "$mib" \
             "$(calculate "print $macs / 1e9")" "$(calculate "print 100 * 2e-9 * $macs / $seconds / $peak")"
         if [ -n "$peer" ]; then
-            # The peer has no windows of need: for the inner part it computes the whole patch.
-            case $work in
-            "predict --inner 16") best=$whole ;;
-            *) best=$(peer_best "$variant" "$work") whole=$best ;;
-            esac
             set -- $best
             if [ "${1:--}" = - ]; then
                 printf ' %12s' failed

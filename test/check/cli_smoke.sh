@@ -49,7 +49,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval info doctor synth; do
+for command in demo train split eval tiling-study info doctor synth dip; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -222,6 +222,81 @@ there split/ch1_0011.tif 131072
 expect 0 eval m.h5 $pair --json --quiet
 says out '"ri_psnr"'
 expect 2 eval m.h5 --channel data/ch1.tif
+
+# ---- Double-DIP
+expect 0 synth -o two --frames 2 --size 96
+known='--channel two/ch1.tif --channel two/ch2.tif'
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 2
+says out 'mean of 4 crops'
+says out '^ch1 p2 '
+absent ch1_dip.tif
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 1 -o 1.tif --json
+there 1.tif 135200
+says out '"mixtures": 2'
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 3 -o 3.tif --json --quiet
+cmp -s 1.tif 3.tif || fail 'dip: other pixels with other threads'
+expect 0 dip two/ch1.tif --iterations 2
+there ch1_dip.tif 147456
+expect 1 dip two/ch1.tif --iterations 2
+says err 'overwrite'
+expect 0 dip two/ch1.tif two/ch2.tif --iterations 2 -o mixed.tif --crop 70
+there mixed.tif 78400
+expect 2 dip
+expect 2 dip two/ch1.tif --mode two
+says err 'takes 2 mixtures, 1 given'
+expect 2 dip two/ch1.tif $known
+expect 2 dip two/ch1.tif --mix 0.5,0.3
+expect 2 dip two/ch1.tif --crops 3
+expect 2 dip $known --mix half
+expect 2 dip $known --crop 64
+expect 1 dip $known --crop 65 --iterations 1 --mix 0.5,0.5
+says err 'for both mixtures'
+expect 1 dip $known --crop 97
+says err 'smaller than a crop'
+"$program" dip $known --crop 65 --crops 1 --iterations 100000000 --threads 2 -o stopped.tif > out 2> err < /dev/null &
+pid=$!
+sleep 2
+kill -INT $pid
+wait $pid
+status=$?
+checks=$((checks + 1))
+[ $status = 130 ] || fail "interrupted dip: status $status, expected 130"
+there stopped.tif 67600
+says out 'mean of 2 crops'
+
+# ---- Tiling: patches, shifts, deviations, scores without the last rows
+expect 0 split m.h5 data/ch1.tif -o shifted.tif --frames 0:1 --shifts 3 --deviations --patch 48 --pad 8 --json
+says out '"shifts": 3'
+says out '"patch": 48'
+there shifted.tif 262144                # two planes of 128 x 128 and their deviations
+expect 1 split m.h5 data/ch1.tif -o no.tif --deviations
+says err 'deviations is 1'
+expect 1 split m.h5 data/ch1.tif -o no.tif --patch 34
+says err '34; this network accepts multiples of 4'
+expect 1 split m.h5 data/ch1.tif -o no.tif --shifts 17
+says err 'shifts is 17; accepted with tiles of 16: 0 to 16'
+absent no.tif
+expect 0 eval m.h5 $pair --drop-last 16 --shifts 2
+says out 'seam: steps across borders'
+says out '^The last 16 rows and columns'
+expect 0 eval m.h5 $pair --pad 0 --patch 128 --json --quiet   # whole frames have no seams
+says out '"seam": null'
+expect 2 eval m.h5 $pair --drop-last 128
+says err 'leaves nothing of frame 1'
+expect 0 tiling-study m.h5 $pair --inner 4,16 --outer 5,8 --shifts 2 -o study
+says out '^| inner | 0 | 32 | 32 |'
+says out '^| inner, shifted | 4 | 32 | 24 |'
+says out '^| outer | 8 | 48 | 32 |'
+says out '^Left out: inner, pad 16: pad is 16'
+says out '^Left out: outer, pad 5: patch size is 42; '
+there study/tiling.svg 3000
+[ "$(grep -c . study/tiling.csv)" = 8 ] || fail "study/tiling.csv has $(grep -c . study/tiling.csv) lines, expected 8"
+[ "$(grep -c . study/tiling.md)" = "$(grep -c . out)" ] || fail "study/tiling.md is not what was printed"
+expect 1 tiling-study m.h5 $pair -o study
+says err 'overwrite'
+expect 2 tiling-study m.h5 $pair
+expect 2 tiling-study m.h5 $pair -o s2 --inner 1,x
+says err "'x' is no pad"
 
 # ---- The demo, cut short
 expect 0 demo -o demo --steps 3 --frames 20 --threads 2

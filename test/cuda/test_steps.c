@@ -80,17 +80,17 @@ typedef struct loss_case {
 static void make_loss_case(loss_case *t, int free_bits)
 {
     int levels = 1 + below(USPLIT_MAX_LEVELS), channels = 1 + below(4), slot = below(5);
-    *t = (loss_case){.graph = {.nodes = t->nodes, .nll = 1}, .plan = {.graph = &t->graph}};
+    *t = (loss_case){.graph = {.nodes = t->nodes, .losses = {1}, .loss_weight = {1}, .n_losses = 1}, .plan = {.graph = &t->graph}};
     t->exec = (us_exec){.plan = &t->plan, .samples = 1 + below(120)};
     t->exec.active = 1 + below(t->exec.samples);
     t->nodes[0] = (us_node){.h = 1 + below(9), .w = 1 + below(9)};
     t->nodes[1] = (us_node){.c = channels};
-    t->graph.config.levels = levels;
-    t->plan.head_sums = slot;
+    t->graph.n_latents = levels;
+    t->plan.loss_sums[0] = slot;
     slot += channels;
     t->plan.options.kl_weight = 0.25 * below(9);
     t->plan.options.free_bits = free_bits ? 0.5 : 0;
-    t->loss = (us_cu_loss){.levels = levels, .head_slot = t->plan.head_sums, .channels = channels,
+    t->loss = (us_cu_loss){.levels = levels, .head_slot = t->plan.loss_sums[0], .channels = channels,
                            .pixels = (int64_t)t->nodes[0].h * t->nodes[0].w,
                            .kl_weight = t->plan.options.kl_weight, .free_bits = t->plan.options.free_bits};
     for (int i = 0; i < levels; i++) {
@@ -142,7 +142,7 @@ static void test_loss(void **state)
             e->sums[i] = (real() + 0.5) * 16;
         }
         if (round % 10 == 9) {
-            e->sums[t.plan.head_sums] = NAN;
+            e->sums[t.plan.loss_sums[0]] = NAN;
         }
         for (size_t i = 0; i < weights; i++) {
             weight[i] = -3;
@@ -203,7 +203,7 @@ static void test_prior(void **state)
         ok(us_cu_sum_prior(stream, &env, at, stride, c, (int64_t)h * w, grad));
         down(got, env.grads, n_grads * 4);
         us_tensor tensor = {.offset = at};
-        us_param param = {.dims = {1, c, h, w}, .offset = grad};
+        us_param param = {.n_dims = 4, .dims = {1, c, h, w}, .offset = grad};
         us_graph graph = {.params = &param};
         us_plan plan = {.graph = &graph, .tensors = &tensor, .sample_floats = stride};
         us_exec e = {.plan = &plan, .active = active, .sample_arena = src, .grads = want};

@@ -98,30 +98,92 @@ static void to_nchw(const float *src, int64_t hw, int64_t stride, int64_t c0, in
 
 // ---- Reading the case ----
 
-static int unsupported(net_case *c, const char **why)
+// Number of the quoted word at `at` in a list that ends with NULL; 0 where there is none (null, absent); -1: unknown.
+static int word_of(const char *at, const char *const *words)
+{
+    if (!at || *at != '"') {
+        return 0;
+    }
+    for (int i = 0; words[i]; i++) {
+        size_t n = strlen(words[i]);
+        if (!strncmp(at + 1, words[i], n) && at[1 + n] == '"') {
+            return i;
+        }
+    }
+    return -1;
+}
+
+// Options of the published code that no published configuration uses.
+static int read_choices(net_case *c, const char **why)
+{
+    static const char *const activations[] = {"elu", "relu", "leakyrelu", NULL};
+    static const char *const logvars[] = {"pixelwise", "none", "channelwise", "global", NULL};
+    static const char *const merges[] = {"residual", "residual_ungated", "linear", NULL};
+    const char *j = c->f.config;
+    us_net_config *o = &c->config;
+    const char *logvar = json_at(j, "model", "predict_logvar");
+    o->blocks = (int)json_number(j, "model", "blocks_per_layer", 1);
+    o->activation = word_of(json_at(j, "model", "nonlin"), activations);
+    o->logvar = logvar && !strncmp(logvar, "null", 4) ? USPLIT_LOGVAR_NONE : word_of(logvar, logvars);
+    o->merge = word_of(json_at(j, "model", "merge_type"), merges);
+    o->kl = json_true(j, "model", "analytical_kl") ? USPLIT_KL_ANALYTICAL : USPLIT_KL_MONTE_CARLO;
+    o->ungated = json_at(j, "model", "gated") && !json_true(j, "model", "gated");
+    o->shared_branch = o->blocks > 1 && o->lc_count > 0 && !json_true(j, "model", "multiscale_lowres_separate_branch");
+    *why = "an activation, log-variance or merge of another name";
+    return o->activation < 0 || o->logvar < 0 || o->merge < 0 ? 1 : 0;
+}
+
+static void read_training(net_case *c)
 {
     const char *j = c->f.config;
-    double blocks = json_number(j, "model", "blocks_per_layer", 1);
-    const char *nonlin = json_at(j, "model", "nonlin"), *merge = json_at(j, "model", "merge_type");
-    const char *logvar = json_at(j, "model", "predict_logvar");
-    int odd = blocks != 1 || (nonlin && strncmp(nonlin, "\"elu\"", 5)) || json_true(j, "model", "analytical_kl") ||
-              (merge && strncmp(merge, "\"residual\"", 10)) || (logvar && strncmp(logvar, "\"pixelwise\"", 11)) ||
-              !json_true(j, "model", "gated");
-    *why = "options of no published configuration: not implemented yet";
-    return odd;
+    c->config.patch = (int)json_number(j, "data", "image_size", 64);
+    c->config.channels = (int)json_number(j, NULL, "target_channels", 2);
+    c->batch = (int)json_number(j, NULL, "batch", 2);
+    c->kl_weight = json_number(j, "loss", "kl_weight", 1);
+    c->free_bits = json_number(j, "loss", "free_bits", 0);
+    c->lr = json_number(j, "training", "lr", 1e-3);
+}
+
+static int read_unet(net_case *c)
+{
+    const char *j = c->f.config;
+    us_net_config *o = &c->config;
+    int lc = (int)json_number(j, "data", "multiscale_lowres_count", 1) - 1;
+    o->family = USPLIT_FAMILY_UNET;
+    o->lc_count = lc < 0 ? 0 : lc;
+    o->variant = json_true(j, "model", "enable_context_transfer") ? USPLIT_VARIANT_CONTEXT_AWARE
+                 : o->lc_count > 0                                ? USPLIT_VARIANT_REGULAR
+                                                                  : USPLIT_VARIANT_VANILLA;
+    o->levels = (int)json_number(j, "model", "n_levels", 4);
+    o->filters = (int)json_number(j, "model", "init_channel_count", 64);
+    o->blocks = 1;
+    o->shared_branch = o->lc_count > 0 && !json_true(j, "model", "multiscale_lowres_separate_branch");
+    return 0;
+}
+
+static int read_bravenet(net_case *c)
+{
+    double kernels[4] = {32};
+    us_net_config *o = &c->config;
+    json_list(c->f.config, "model", "num_kernels", kernels, 4);
+    *o = (us_net_config){.family = USPLIT_FAMILY_BRAVENET, .variant = USPLIT_VARIANT_REGULAR, .levels = 4, .lc_count = 1,
+                         .filters = (int)kernels[0], .patch = o->patch, .channels = o->channels, .blocks = 1};
+    return 0;
 }
 
 static int read_config(net_case *c, const char **why)
 {
-    const char *j = c->f.config;
+    static const char *const kinds[] = {"hvae", "hae", "unet", "bravenet", NULL};
+    const char *j = c->f.config, *name = json_at(j, NULL, "kind");
     us_net_config *o = &c->config;
-    const char *kind = json_at(j, NULL, "kind");
-    if (!kind || (strncmp(kind, "\"hvae\"", 6) && strncmp(kind, "\"hae\"", 5))) {
-        *why = "this network family is not implemented yet";
+    int kind = name ? word_of(name, kinds) : -1;
+    read_training(c);
+    if (kind < 0) {
+        *why = "this network family is not known";
         return 2;
     }
-    if (unsupported(c, why)) {
-        return 2;
+    if (kind >= USPLIT_FAMILY_UNET) {
+        return kind == USPLIT_FAMILY_UNET ? read_unet(c) : read_bravenet(c);
     }
     double z[USPLIT_MAX_LEVELS];
     int lc = (int)json_number(j, "data", "multiscale_lowres_count", 1) - 1;
@@ -135,15 +197,9 @@ static int read_config(net_case *c, const char **why)
     o->variant = o->lc_count == 0 ? USPLIT_VARIANT_VANILLA : !retain ? USPLIT_VARIANT_LEAN
                  : o->levels > 4 ? USPLIT_VARIANT_DEEP : USPLIT_VARIANT_REGULAR;
     o->filters = (int)json_number(j, "model", "n_filters", 64);
-    o->patch = (int)json_number(j, "data", "image_size", 64);
-    o->channels = (int)json_number(j, NULL, "target_channels", 2);
     o->logvar_lower_bound = json_number(j, "model", "logvar_lowerbound", -5);
     o->var_clip_max = json_number(j, "model", "var_clip_max", 20);
-    c->batch = (int)json_number(j, NULL, "batch", 2);
-    c->kl_weight = json_number(j, "loss", "kl_weight", 1);
-    c->free_bits = json_number(j, "loss", "free_bits", 0);
-    c->lr = json_number(j, "training", "lr", 1e-3);
-    return 0;
+    return read_choices(c, why);
 }
 
 static int read_weights(net_case *c, const char **why)
@@ -170,7 +226,7 @@ static int read_weights(net_case *c, const char **why)
         memcpy(c->params + p->offset, values, (size_t)count * sizeof *values);
         free(values);
     }
-    for (int l = 0; l < c->config.levels; l++) {
+    for (int l = 0; l < c->graph->n_latents; l++) {
         int n;
         int64_t d[8];
         snprintf(path, sizeof path, "noise/%d", l);
@@ -220,6 +276,16 @@ static void compare_map(net_case *c, const us_exec *e, int sample, int node, int
     free(theirs);
 }
 
+// What BraveNet predicts on its coarser levels.
+static void compare_side_outputs(net_case *c, const us_exec *e, int sample, const char *group, int at)
+{
+    char path[64];
+    for (int i = 1; i < c->graph->n_losses; i++) {
+        snprintf(path, sizeof path, "%s/output_lowres/%d", group, i - 1);
+        compare_map(c, e, sample, c->graph->nodes[c->graph->losses[i]].in[0], 0, c->config.channels, path, at);
+    }
+}
+
 static void compare_logvar(net_case *c, const us_exec *e, int sample, const char *path, int at, int head)
 {
     int n, k = c->config.channels;
@@ -239,18 +305,28 @@ static void compare_logvar(net_case *c, const us_exec *e, int sample, const char
     free(theirs);
 }
 
+// Node of the prior's parameters.
+static int prior_of(const us_graph *g, int level)
+{
+    const us_node *kl = &g->nodes[g->kl[level]];
+    return kl->in[kl->op == US_OP_KL ? 2 : 1];
+}
+
 static int list_outputs(const us_graph *g, int *out)
 {
     int n = 0;
     out[n++] = g->head;
     out[n++] = g->features;
-    for (int l = 0; l < g->config.levels; l++) {
+    for (int i = 1; i < g->n_losses; i++) {
+        out[n++] = g->nodes[g->losses[i]].in[0];
+    }
+    for (int l = 0; l < g->n_latents; l++) {
         out[n++] = g->latent[l];
         if (g->q[l] != g->latent[l]) {
             out[n++] = g->q[l];
         }
-        if (g->kl[l] >= 0 && g->nodes[g->nodes[g->kl[l]].in[2]].op != US_OP_PRIOR) {
-            out[n++] = g->nodes[g->kl[l]].in[2];
+        if (g->kl[l] >= 0 && g->nodes[prior_of(g, l)].op != US_OP_PRIOR) {
+            out[n++] = prior_of(g, l);
         }
     }
     return n;
@@ -261,10 +337,10 @@ static double kl_from_outputs(net_case *c, const us_exec *e, int sample, int at,
 {
     const us_graph *g = c->graph;
     const us_node *z = &g->nodes[g->latent[level]], *kl = &g->nodes[g->kl[level]];
-    const us_node *prior = &g->nodes[kl->in[2]];
+    const us_node *prior = &g->nodes[prior_of(g, level)];
     const float *q = c->backend->output(e, sample, g->q[level]);
     const float *zs = c->backend->output(e, sample, g->latent[level]);
-    const float *p = prior->op == US_OP_PRIOR ? NULL : c->backend->output(e, sample, kl->in[2]);
+    const float *p = prior->op == US_OP_PRIOR ? NULL : c->backend->output(e, sample, prior_of(g, level));
     const float *table = c->params + g->params[prior->weight].offset;
     int64_t hw = (int64_t)z->h * z->w;
     float clip = (float)c->config.var_clip_max;
@@ -274,8 +350,9 @@ static double kl_from_outputs(net_case *c, const us_exec *e, int sample, int at,
             float mu = p ? p[i * 2 * z->c + j] : table[j * hw + i];
             float r = p ? p[i * 2 * z->c + z->c + j] : table[(z->c + j) * hw + i];
             float eps = c->noise[level][((int64_t)at * hw + i) * z->c + j];
-            total += (double)us_kl(zs[i * z->c + j], mu, us_sigma(r, clip),
-                                   us_sigma(q[i * 2 * z->c + z->c + j], clip), eps);
+            float sigma_p = us_sigma(r, clip), sigma_q = us_sigma(q[i * 2 * z->c + z->c + j], clip);
+            total += (double)(kl->op == US_OP_KL ? us_kl(zs[i * z->c + j], mu, sigma_p, sigma_q, eps)
+                                                 : us_kl_full(q[i * 2 * z->c + j], sigma_q, mu, sigma_p));
         }
     }
     return total;
@@ -288,7 +365,7 @@ static void compare_eval_noise(net_case *c, const us_exec *e, int sample)
     int n;
     int64_t d[8];
     float *kl = fixture_read(&c->f, "eval_noise/kl_samplewise", &n, d);
-    for (int l = 0; l < c->config.levels; l++) {
+    for (int l = 0; l < g->n_latents; l++) {
         int z = g->nodes[g->latent[l]].c;
         if (g->q[l] == g->latent[l]) {
             continue;
@@ -331,7 +408,7 @@ static int predict_group(net_case *c, const char *group, int noisy)
                  c->backend->compile(&e, c->context, plan, 1) || c->backend->prepare(e, c->params);
     for (int s = 0; !failed && s < c->batch; s++) {
         const float *noise[USPLIT_MAX_LEVELS], *head;
-        for (int l = 0; l < c->config.levels; l++) {
+        for (int l = 0; l < c->graph->n_latents; l++) {
             const us_node *z = &c->graph->nodes[c->graph->latent[l]];
             noise[l] = c->noise[l] ? c->noise[l] + (int64_t)s * z->c * z->h * z->w : NULL;
         }
@@ -344,11 +421,12 @@ static int predict_group(net_case *c, const char *group, int noisy)
         int k = c->config.channels;
         snprintf(path, sizeof path, "%s/output", group);
         compare_map(c, e, 0, c->graph->head, 0, k, path, s);
+        compare_side_outputs(c, e, 0, group, s);
         snprintf(path, sizeof path, "%s/logvar", group);
         compare_logvar(c, e, 0, path, s, c->graph->head);
         snprintf(path, sizeof path, "%s/features", group);
         compare_map(c, e, 0, c->graph->features, 0, c->config.filters, path, s);
-        for (int l = 0; l < c->config.levels; l++) {
+        for (int l = 0; l < c->graph->n_latents; l++) {
             snprintf(path, sizeof path, "%s/z/%d", group, l);
             compare_map(c, e, 0, c->graph->latent[l], 0, c->graph->nodes[c->graph->latent[l]].c, path, s);
         }
@@ -413,6 +491,11 @@ static void losses_groups(net_case *c, const us_plan *plan, const us_exec *e, co
     int64_t d[8];
     compare_scalar(c, "train/loss", l->loss);
     compare_scalar(c, "train/rec_loss", l->reconstruction);
+    double primary = 0;
+    for (int k = 0; k < c->config.channels; k++) {
+        primary += l->channel[k] / c->config.channels;
+    }
+    compare_scalar(c, "train/loss_primary", primary);
     for (int k = 0; k < c->config.channels; k++) {
         snprintf(path, sizeof path, "train/ch%d_loss", k + 1);
         compare_scalar(c, path, l->channel[k]);
@@ -463,7 +546,9 @@ static void gradients_group(net_case *c, const us_plan *plan)
     }
     free(zero);
     free(none);
-    finish(c, "gradients", 5e-5);
+    finish(c, "gradients", c->config.family == USPLIT_FAMILY_BRAVENET ? 3e-4
+                           : c->config.family == USPLIT_FAMILY_UNET   ? 1e-4
+                                                                       : 5e-5);
 }
 
 static void statistics_group(net_case *c, const float *after)
@@ -537,8 +622,11 @@ static void step_groups(net_case *c, const us_exec *e)
     finish(c, "Adamax", 3e-7);
     c->compared = (int)total;
     c->worst = total ? (double)off / (double)total : 1;
+    // where float32 and float64 of the published network itself differ in more weights, the file says in how many
+    double coin = 1.5 * fixture_number(&c->f, "/", "after_step_irreproducible_fraction", 0);
+    double allowed = coin > 1e-3 ? coin : 1e-3;
     snprintf(c->worst_name, sizeof c->worst_name, "share of %lld weights off by over 1e-5", (long long)total);
-    finish(c, "step", 1e-3);
+    finish(c, "step", allowed);
     free(theirs);
     free(w);
     free(w2);
@@ -549,13 +637,13 @@ static void step_groups(net_case *c, const us_exec *e)
 
 static int train_groups(net_case *c)
 {
-    int outputs[2] = {c->graph->head, c->graph->features}, n, k = c->config.channels;
+    int outputs[MAX_OUTPUTS], n_out = list_outputs(c->graph, outputs), n, k = c->config.channels;
     int64_t d[8], dt[8];
     us_plan *plan = NULL;
     us_exec *e = NULL;
     us_losses losses = {0};
     us_plan_options o = {.mode = US_PLAN_TRAIN, .layout = c->backend->layout, .batch = c->batch,
-                         .kl_weight = c->kl_weight, .free_bits = c->free_bits, .outputs = outputs, .n_outputs = 2};
+                         .kl_weight = c->kl_weight, .free_bits = c->free_bits, .outputs = outputs, .n_outputs = n_out};
     float *input = fixture_read(&c->f, "input", &n, d), *raw = fixture_read(&c->f, "target", &n, dt);
     double mean[8], dev[8];
     json_list(c->f.config, NULL, "data_mean", mean, 8);
@@ -576,6 +664,7 @@ static int train_groups(net_case *c)
         c->backend->update_statistics(e, after);
         for (int s = 0; s < c->batch; s++) {
             compare_map(c, e, s, c->graph->head, 0, k, "train/output", s);
+            compare_side_outputs(c, e, s, "train", s);
             compare_logvar(c, e, s, "train/logvar", s, c->graph->head);
             compare_map(c, e, s, c->graph->features, 0, c->config.filters, "train/features", s);
         }

@@ -57,7 +57,7 @@ typedef struct bench {
     us_ref_op op;
     float params[MOST];
     double in[3][MOST], g_in[3][MOST], out[MOST], g[MOST], eps[MOST], grads[MOST];
-    double mask[64], mean[64], var[64];
+    double mask[MOST], mean[64], var[64];
 } bench;
 
 static bench b;
@@ -152,11 +152,17 @@ static void check_op(us_node node, int batch, int train, unsigned wants)
         b.g[i] = uniform(-1, 1);
         b.eps[i] = uniform(-2, 2);
         b.grads[i] = 0;
-        b.mask[i % 64] = pick(0, 1) * 1.25;
+        b.mask[i] = pick(0, 1) * 1.25;
         for (int k = 0; k < n->n_in; k++) {
             b.in[k][i] = smooth_value();
             b.g_in[k][i] = 0;
         }
+    }
+    for (int i = 0; node.op == US_OP_POOL && i < MOST; i++) {      // no two values of a window near each other
+        b.in[0][i] = i * 37 % 127 / 8.0;
+    }
+    for (int i = 0; node.op == US_OP_SCAN && i < MOST; i++) {      // clearly rectified, or clearly not
+        b.in[0][i] = pick(0, 2) ? uniform(0.5, 2) : -20;
     }
     if (node.op == US_OP_BNORM) {       // a running variance is not negative
         for (int c = 0; c < n->c; c++) {
@@ -196,7 +202,7 @@ static void check_any(us_op op)
         node.c = pick(1, 4), node.k = s[0], node.stride = s[1], node.pad = s[2];
         int spare = pick(0, 2);         // rows of the weight that this network does not use
         node.weight = add_param(US_PARAM_WEIGHT, 4, node.c + spare, c, s[0], s[0]);
-        node.bias = add_param(US_PARAM_BIAS, 1, node.c + spare, 0, 0, 0);
+        node.bias = pick(0, 1) ? add_param(US_PARAM_BIAS, 1, node.c + spare, 0, 0, 0) : -1;
         add_input(c, h, w);
         break;
     }
@@ -218,7 +224,21 @@ static void check_any(us_op op)
         node.weight = add_param(US_PARAM_PRIOR, 4, 1, node.c, h, h);
         break;
     case US_OP_SCALE: node.value = uniform(-3, 3); add_input(c, h, w); break;
-    case US_OP_GATE: add_input(2 * c, h, w); break;
+    case US_OP_GATE: node.leaky = pick(0, 1), node.value = 0.2; add_input(2 * c, h, w); break;
+    case US_OP_LEAKY: node.value = pick(0, 1) * 0.2; add_input(c, h, w); break;
+    case US_OP_LINEAR:
+        node.h = pick(1, 2 * h + 3), node.w = pick(1, 2 * w + 3), node.dy = pick(-2, 2), node.dx = pick(-2, 2);
+        add_input(c, h, w);
+        break;
+    case US_OP_NEAREST: node.k = pick(1, 3); add_input(c, h, w); break;
+    case US_OP_REFLECT: node.pad = pick(0, (h < w ? h : w) - 1); add_input(c, h, w); break;
+    case US_OP_SCAN:
+        node.weight = add_param(US_PARAM_SCAN, 3, 4, h, w, 0);
+        add_input(c, h, w);
+        break;
+    case US_OP_LEVEL: node.k = pick(0, 1); add_input(2 * c, h, w); break;
+    case US_OP_KL_FULL: node.value = 1; add_input(2 * c, h, w); add_input(2 * c, h, w); break;
+    case US_OP_MSE: node.value = 0.5, wants = 1; add_input(c, h, w); add_input(c, h, w); break;
     case US_OP_ADD: add_input(c, h, w); add_input(c, h, w); break;
     case US_OP_CONCAT: add_input(c, h, w); add_input(pick(1, 4), h, w); break;
     case US_OP_WINDOW:

@@ -305,6 +305,21 @@ static void cancel_leaves_a_whole_checkpoint(void **state)
     drop(&t);
 }
 
+// A cancel stops the call that runs, not one that comes later: at an epoch's end, too.
+static void late_cancel_stops_no_step(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    usplit_trainer_facts f = {.struct_size = sizeof f};
+    setup s = make(1, USPLIT_FAMILY_HVAE, &to);
+    do {
+        usplit_trainer_cancel(s.trainer);
+        must(usplit_trainer_step(s.trainer));
+        must(usplit_trainer_info(s.trainer, &f));
+    } while (f.epoch < 2);
+    drop(&s);
+}
+
 static void checkpoint_tests_itself(void **state)
 {
     (void)state;
@@ -536,6 +551,7 @@ int main(void)
         cmocka_unit_test(bad_batches_are_skipped),
         cmocka_unit_test(budget_runs_batches_in_parts),
         cmocka_unit_test(cancel_leaves_a_whole_checkpoint),
+        cmocka_unit_test(late_cancel_stops_no_step),
         cmocka_unit_test(checkpoint_tests_itself),
         cmocka_unit_test(refusals),
         cmocka_unit_test(one_value_per_channel),

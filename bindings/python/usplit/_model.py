@@ -1,0 +1,276 @@
+"""Model: a network with its parameters and normalisation. It is read by tilers and changed by a trainer."""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
+
+import numpy as np
+
+from . import _abi, _errors, _progress, _structs
+from ._calls import Call
+from ._context import Context, default_context
+from ._handles import Handle
+from ._library import lib
+from ._structs import Facts
+from ._tiler import Result, Tiler
+
+if TYPE_CHECKING:
+    from ._trainer import Trainer
+
+_POINTER = ctypes.POINTER(_abi.usplit_model)
+_FLOATS = ctypes.POINTER(ctypes.c_float)
+
+
+class Model(Handle):
+    """Model.load reads one from a file, Model.create makes a fresh one.
+
+    Any number of threads may split with one model. While a trainer runs, or a setter is called, the model is the
+    trainer's: calls from elsewhere raise StateError.
+    """
+
+    _noun = "model"
+    _context: Context
+    _n_channels: int
+    _readers: set[Any]                  # one entry for each tiler that runs or is being made
+    _training = False
+    _version = 0                        # of the parameters: tilers made from another one are made anew
+    _trainer: weakref.ref[Trainer] | None = None
+    _spare: tuple[Any, Tiler] | None = None
+
+    def __init__(self) -> None:
+        raise TypeError("use Model.load or Model.create")
+
+    @classmethod
+    def _wrap(cls, out: Any, context: Context) -> "Model":
+        self = cls.__new__(cls)
+        self._context = context
+        self._readers = set()
+        self._open(out, lib.usplit_model_free, context._keep)
+        self._n_channels = self.info.channels
+        return self
+
+    @classmethod
+    def create(cls, family: str = "hvae", variant: str = "lean", *, levels: int | None = None,
+               lc_count: int | None = None, filters: int | None = None, patch: int | None = None,
+               channels: int | None = None, z_dims: int | Sequence[int] | None = None, seed: int | None = None,
+               context: Context | None = None, **options: Any) -> "Model":
+        """A fresh model. Families: "hvae", "hae", "unet", "bravenet"; variants: "vanilla", "lean", "regular", "deep",
+        "context_aware". What is left out has the published value. Further options by the names of
+        usplit_model_options: dropout, blocks, activation, logvar, merge, kl, latent_scale, ..."""
+        context = context or default_context()
+        options.update(family=family, variant=variant, levels=levels, lc_count=lc_count, filters=filters, patch=patch,
+                       channels=channels, z_dims=z_dims, seed=seed)
+        struct = _structs.make(_abi.usplit_model_options, options, "Model.create")
+        out = _POINTER()
+        lib.usplit_model_create(ctypes.byref(out), context._pointer, ctypes.byref(struct))
+        return cls._wrap(out, context)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, *, context: Context | None = None) -> "Model":
+        """Reads a model file. Anything missing or altered in it is a FileError with a line that names it."""
+        context = context or default_context()
+        out = _POINTER()
+        lib.usplit_model_load(ctypes.byref(out), context._pointer, _structs._text("path", path))
+        return cls._wrap(out, context)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes a model file whole: under another name beside it, then renamed."""
+        with self._quiet() as pointer:
+            lib.usplit_model_save(pointer, _structs._text("path", path))
+
+    # ---- Who may do what, when
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[Any]:
+        """The pointer, for a short call that reads."""
+        with self._lock:
+            self._refuse_if_training()
+            yield self._pointer
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        me = object()
+        try:
+            with self._lock:
+                self._refuse_if_training()
+                self._pointer               # refuses a closed model
+                self._readers.add(me)
+            yield
+        finally:
+            self._readers.discard(me)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[Any]:
+        """The pointer, for a short call that changes the model."""
+        with self._lock:
+            self._refuse_if_in_use()
+            self._version += 1
+            yield self._pointer
+
+    @contextlib.contextmanager
+    def _training_it(self) -> Iterator[None]:
+        entered = False
+        try:
+            with self._lock:
+                self._refuse_if_in_use()
+                self._version += 1
+                entered = self._training = True
+            yield
+        finally:
+            if entered:
+                self._training = False
+
+    def _refuse_if_training(self) -> None:
+        if self._training:
+            raise _errors.busy("the model is being trained; it is the trainer's until that call returns")
+
+    def _refuse_if_in_use(self) -> None:
+        self._refuse_if_training()
+        if self._readers:
+            raise _errors.busy("the model is in use by a tiler that is running")
+
+    def close(self) -> None:
+        with self._lock:
+            self._refuse_if_in_use()
+            if self._spare is not None:
+                self._spare[1].close()
+                self._spare = None
+            super().close()
+
+    # ---- Facts and parameters
+
+    @property
+    def info(self) -> Facts:
+        """Architecture, normalisation, training record."""
+        with self._quiet() as pointer:
+            return _structs.facts(_structs.ask(lib.usplit_model_info, _abi.usplit_model_facts, pointer))
+
+    @property
+    def channel_names(self) -> list[str]:
+        """Names of the structures; "channel1" and so on where none was given."""
+        return [name or "channel%d" % (i + 1) for i, name in enumerate(self.info.channel_names)]
+
+    @channel_names.setter
+    def channel_names(self, names: Sequence[str]) -> None:
+        if len(names) != self._n_channels:
+            raise _errors.argument("%d channel names; the model has %d channels" % (len(names), self._n_channels))
+        self.set_normalisation(channel_names=list(names))
+
+    def set_normalisation(self, **values: Any) -> None:
+        """clip_value, input_mean, input_deviation, target_mean, target_deviation, padding, padding_value, pixel_size,
+        channel_names. What is left out stays. A trainer sets the statistics by itself."""
+        kind = _abi.usplit_model_normalisation
+        now = self.info
+        struct = _structs.empty(kind)
+        kept = {name: getattr(now, name) for name in _structs.options_of(kind)}
+        _structs.fill(struct, kept, "set_normalisation")
+        _structs.fill(struct, values, "set_normalisation")
+        with self._changing() as pointer:
+            lib.usplit_model_set_normalisation(pointer, ctypes.byref(struct))
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all arrays, as published."""
+        with self._quiet() as pointer:
+            facts = _structs.ask(lib.usplit_model_info, _abi.usplit_model_facts, pointer)
+            out = {}
+            name, shape, n = ctypes.c_char_p(), (ctypes.c_int64 * 4)(), ctypes.c_int32()
+            for i in range(facts.n_entries):
+                lib.usplit_model_get_entry(pointer, i, ctypes.byref(name), shape, ctypes.byref(n))
+                out[(name.value or b"").decode()] = tuple(shape[:n.value])
+            return out
+
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        shapes = self.parameters
+        if name not in shapes:
+            raise _errors.argument("the model has no parameter %r" % name)
+        return shapes[name]
+
+    def get_parameter(self, name: str) -> np.ndarray:
+        out = np.empty(self._shape_of(name), np.float32)
+        with self._quiet() as pointer:
+            lib.usplit_model_get_parameter(pointer, name.encode(), out.ctypes.data_as(_FLOATS), out.size)
+        return out
+
+    def set_parameter(self, name: str, values: Any) -> None:
+        array = np.ascontiguousarray(values, np.float32)
+        if array.shape != self._shape_of(name):
+            raise _errors.ArgumentError(_abi.USPLIT_ERR_SHAPE, "%r has shape %s; given: %s"
+                                        % (name, self._shape_of(name), array.shape))
+        with self._changing() as pointer:
+            lib.usplit_model_set_parameter(pointer, name.encode(), array.ctypes.data_as(_FLOATS), array.size)
+
+    def check(self) -> float:
+        """Runs the self-test of a model that was loaded; returns the deviation relative to the output's maximum. Too
+        large a deviation is a NumericError."""
+        error = ctypes.c_double()
+        with self._quiet() as pointer:
+            lib.usplit_model_check(pointer, ctypes.byref(error))
+        return error.value
+
+    def plan(self, mode: str = "train", batch: int = 32, inner: int = 0) -> Facts:
+        """What training a batch, or predicting ("predict") the inner pixels of patches, would need."""
+        with self._quiet() as pointer:
+            return _structs.facts(_structs.ask(lib.usplit_model_plan, _abi.usplit_model_cost, pointer,
+                                               _structs.constant("mode", mode), batch, inner))
+
+    def plan_text(self, mode: str = "train", batch: int = 32, inner: int = 0) -> str:
+        """The plan itself, a step per line."""
+        lines: list[str] = []
+        call = Call()
+        take = call.callback(_abi.usplit_model_plan_text_line, lambda text, _user: lines.append(text.decode()))
+        with self._quiet() as pointer:
+            call.run(lib.usplit_model_plan_text, pointer, _structs.constant("mode", mode), batch, inner, take, None)
+        return "\n".join(lines)
+
+    # ---- Splitting
+
+    def tiler(self, **options: Any) -> Tiler:
+        return Tiler(self, **options)
+
+    def split(self, image: Any, axes: str | None = None, *, samples: int | None = None, seed: int | None = None,
+              pad: int | None = None, latent: str | None = None, memory_budget: int | None = None,
+              dtype: Any = "float32", out: Any = None, residual: Any = False, progress: _progress.Progress = None,
+              **options: Any) -> Result:
+        """Splits an image, or a stack frame by frame. Hand it the mean of the structures, in grey levels.
+
+        image     a numpy array (uint8, uint16, float32), read through its strides without a copy; or anything with
+                  shape and slicing (zarr, h5py, dask), of which rows are fetched as they are needed
+        axes      letters of its axes: "YX", "TYX" (the defaults), "ZYX", "TZYX", "YXT", ...
+        samples   posterior samples that are averaged (1)
+        seed      of the latent noise (0)
+        pad       pixels of a tile that are thrown away on each side (a quarter of the patch)
+        latent    "mean": the posterior's mean instead of samples
+        memory_budget  bytes; fewer tiles at a time, never other numbers
+        dtype     of the result: "float32", "uint16", "uint8" (rounded and saturated), "same"
+        out       an array, or anything of that shape that takes slices, to write the result to
+        residual  True: also image - mean of the channels
+        progress  True: shown; or a function of the facts of usplit_progress, which stops the call by returning False
+        """
+        options.update(samples=samples, seed=seed, pad=pad, latent=latent, memory_budget=memory_budget)
+        key = tuple(sorted((k, v) for k, v in options.items() if v is not None))
+        tiler = self._take(key) or Tiler(self, **options)
+        try:
+            return tiler.split(image, axes, dtype=dtype, out=out, residual=residual, progress=progress)
+        finally:
+            self._put_back(key, tiler)
+
+    # Preparing a tiler costs more than a small image does: the last one is kept for the next split like it. It must not
+    # keep the model alive meanwhile.
+
+    def _take(self, key: Any) -> Tiler | None:
+        with self._lock:
+            if self._spare is None or self._spare[0] != key:
+                return None
+            tiler, self._spare = self._spare[1], None
+            tiler._model = self
+            return tiler
+
+    def _put_back(self, key: Any, tiler: Tiler) -> None:
+        with self._lock:
+            if not self.closed and not tiler.closed:
+                tiler._model = None     # type: ignore[assignment]
+                self._spare = (key, tiler)

@@ -1,0 +1,182 @@
+"""Structs of the ABI from and to Python: keyword arguments fill options, facts become attributes.
+
+Everything here goes by the declarations in _abi, so that a new field of the header is an option or a fact at once.
+"""
+from __future__ import annotations
+
+import ctypes
+import operator
+import os
+import types
+from typing import Any
+
+from . import _abi, _errors
+from ._library import lib
+
+_INTEGERS = (ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32,
+             ctypes.c_size_t)
+_REALS = (ctypes.c_double, ctypes.c_float)
+_NUMBERS = ctypes.POINTER(ctypes.c_int64)           # a list, with its count in another field
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    return dict(kind._fields_)
+
+
+def _is_hidden(name: str) -> bool:
+    return name == "struct_size" or name.startswith("reserved")
+
+
+class Facts(types.SimpleNamespace):
+    """What the library tells, by the names of usplit.h. Constants are text ("hae"), arrays are tuples."""
+
+    def asdict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        return "\n".join("%-20s %s" % (name, value) for name, value in vars(self).items())
+
+
+# ---- Constants by name ------------------------------------------------------------------------------------------
+
+def constant(kind: str, value: Any) -> int:
+    """The number of a constant: constant("family", "hae"). Numbers pass."""
+    if not isinstance(value, str):
+        return operator.index(value)
+    names = _abi.ENUMS[kind]
+    plain = value.lower().replace("-", "_").replace(" ", "_")
+    if plain not in names:
+        raise _errors.argument("%s is %r; accepted: %s" % (kind, value, ", ".join(map(repr, names))))
+    return names[plain]
+
+
+def name_of(kind: str, value: int) -> Any:
+    """The constant's name, or the number when a newer library knows more than these bindings."""
+    for name, number in _abi.ENUMS[kind].items():
+        if number == value:
+            return name
+    return value
+
+
+# ---- Facts -------------------------------------------------------------------------------------------------------
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, ctypes.Array):
+        return tuple(item.value.decode(errors="replace") if isinstance(item, ctypes.Array) else item for item in value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return name_of(name, value) if name in _abi.ENUMS else value
+
+
+def facts(struct: ctypes.Structure, channels: int | None = None) -> Facts:
+    """Arrays over channels or levels are cut to as many as there are."""
+    out = Facts()
+    for name, kind in _fields(type(struct)).items():
+        if _is_hidden(name):
+            continue
+        value = _plain(name, getattr(struct, name))
+        if isinstance(value, tuple) and len(value) == _abi.USPLIT_MAX_CHANNELS:
+            value = value[:channels if channels is not None else
+                          getattr(struct, "channels", getattr(struct, "n_channels", None))]
+        elif isinstance(value, tuple) and len(value) == _abi.USPLIT_MAX_LEVELS:
+            value = value[:struct.levels]
+        setattr(out, name, value)
+    return out
+
+
+def empty(kind: type) -> Any:
+    """A struct that knows its size, and nothing else."""
+    return kind(struct_size=ctypes.sizeof(kind))
+
+
+def ask(function, kind: type, *arguments) -> Any:
+    """Calls a function whose last argument is a struct to fill."""
+    struct = empty(kind)
+    function(*arguments, ctypes.byref(struct))
+    return struct
+
+
+# ---- Options ------------------------------------------------------------------------------------------------------
+
+def options_of(kind: type) -> list[str]:
+    """Names that can be given as keyword arguments."""
+    fields = _fields(kind)
+    counts = {"n_" + name for name, t in fields.items() if t is _NUMBERS}
+    return [name for name, t in fields.items() if not _is_hidden(name) and name not in counts and _is_settable(t)]
+
+
+def _is_settable(kind: Any) -> bool:
+    return kind in _INTEGERS + _REALS or kind in (ctypes.c_char_p, _NUMBERS) or issubclass(kind, ctypes.Array)
+
+
+def _integer(name: str, kind: type, value: Any) -> int:
+    try:
+        number = constant(name, value) if name in _abi.ENUMS else operator.index(value)
+    except TypeError:
+        raise TypeError("%s is %r; accepted: an integer" % (name, value)) from None
+    if kind(number).value != number:        # ctypes would cut it silently
+        raise _errors.argument("%s is %d, which is outside %s" % (name, number, kind.__name__[2:]))
+    return number
+
+
+def _text(name: str, value: Any) -> bytes:
+    data = os.fsencode(value)               # str, bytes or a path
+    if b"\0" in data:
+        raise _errors.argument("%s has a zero byte in it" % name)
+    return data
+
+
+def _fill_array(struct: ctypes.Structure, name: str, kind: Any, value: Any) -> None:
+    item = kind._type_
+    values = [value] if isinstance(value, (int, float, str)) else list(value)
+    if len(values) > kind._length_:
+        raise _errors.argument("%s has %d values; accepted: up to %d" % (name, len(values), kind._length_))
+    array = kind()
+    for i, one in enumerate(values):
+        if item in _INTEGERS:
+            array[i] = _integer(name, item, one)
+        elif item in _REALS:
+            array[i] = float(one)
+        else:
+            data = str(one).encode()
+            if len(data) >= item._length_:
+                raise _errors.argument("%s: %r has %d bytes; accepted: up to %d" % (name, one, len(data),
+                                                                                   item._length_ - 1))
+            array[i].value = data
+    setattr(struct, name, array)
+
+
+def _set(struct: ctypes.Structure, name: str, kind: Any, value: Any) -> None:
+    if kind in _INTEGERS:
+        setattr(struct, name, _integer(name, kind, value))
+    elif kind in _REALS:
+        setattr(struct, name, float(value))
+    elif kind is ctypes.c_char_p:
+        setattr(struct, name, _text(name, value))
+    elif issubclass(kind, ctypes.Array):
+        _fill_array(struct, name, kind, value)
+    else:                                   # a list of numbers with its count beside it
+        numbers = [_integer(name, ctypes.c_int64, v) for v in value]
+        # Never a NULL, which would mean "not given".
+        array = (ctypes.c_int64 * max(len(numbers), 1))(*numbers)
+        setattr(struct, name, ctypes.cast(array, kind))
+        setattr(struct, "n_" + name, len(numbers))
+
+
+def fill(struct: ctypes.Structure, values: dict[str, Any], owner: str) -> ctypes.Structure:
+    """Sets fields by name. None means "as it is"."""
+    kinds = _fields(type(struct))
+    accepted = options_of(type(struct))
+    for name, value in values.items():
+        if name not in accepted:
+            raise TypeError("%s has no option %r; accepted: %s" % (owner, name, ", ".join(accepted)))
+        if value is not None:
+            _set(struct, name, kinds[name], value)
+    return struct
+
+
+def make(kind: type, values: dict[str, Any], owner: str) -> ctypes.Structure:
+    """Options: the library's defaults, then the caller's values."""
+    struct = kind()
+    getattr(lib, kind.__name__ + "_init")(ctypes.byref(struct), ctypes.sizeof(kind))
+    return fill(struct, values, owner)

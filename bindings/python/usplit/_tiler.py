@@ -1,0 +1,239 @@
+"""Tiler: prediction of images of any size, from arrays in memory or row by row through functions."""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+import numpy as np
+
+from . import _abi, _arrays, _errors, _progress, _structs
+from ._arrays import Axes
+from ._calls import Call
+from ._handles import Handle
+from ._library import lib
+from ._structs import Facts
+
+if TYPE_CHECKING:
+    from ._model import Model
+
+_POINTER = ctypes.POINTER(_abi.usplit_tiler)
+
+
+@dataclasses.dataclass
+class Result:
+    """What a split gives. channels has `axes` (frames, C, Y, X); result[0] and result["actin"] are one channel.
+
+    info tells what the run did: tiles, seconds, peak_bytes, clip_value, clipped_pixels, saturated_pixels, and gain and
+    offset of each channel (grey level = gain * network + offset).
+    residual, where asked for: image - mean of the channels. Where it is not small the split does not explain the image.
+    """
+
+    channels: Any
+    axes: str
+    names: list[str]
+    info: Facts
+    residual: Any = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, channel: int | str) -> Any:
+        if isinstance(channel, str):
+            if channel not in self.names:
+                raise KeyError("no channel %r; there are: %s" % (channel, ", ".join(self.names)))
+            channel = self.names.index(channel)
+        elif not -len(self) <= channel < len(self):
+            raise IndexError("channel %d; there are %d" % (channel, len(self)))
+        at: list[Any] = [slice(None)] * len(self.axes)
+        at[self.axes.index("C")] = channel % len(self)
+        return self.channels[tuple(at)]
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+
+def _sum(runs: list[Facts]) -> Facts:
+    """Facts of several runs together."""
+    total = runs[0]
+    for one in runs[1:]:
+        for name in ("tiles", "passes", "seconds", "clipped_pixels"):
+            setattr(total, name, getattr(total, name) + getattr(one, name))
+        total.peak_bytes = max(total.peak_bytes, one.peak_bytes)
+    return total
+
+
+class Tiler(Handle):
+    """Prepared prediction with one model and one set of options, for many images: samples, seed, pad, latent
+    ("sample", "mean"), tiling ("inner", "outer"), cover ("all", "whole_tiles"), batch, memory_budget.
+
+    One tiler, one thread at a time; any number of tilers may share a model. When the model has changed since (trained
+    on, parameters set) the next split uses what it is now.
+    """
+
+    _noun = "tiler"
+
+    def __init__(self, model: "Model", **options: Any) -> None:
+        self._model = model
+        self._options = _structs.make(_abi.usplit_tiler_options, options, "Tiler")
+        with model._reading():
+            self._create()
+
+    def _create(self) -> None:
+        out = _POINTER()
+        lib.usplit_tiler_create(ctypes.byref(out), self._model._pointer, ctypes.byref(self._options))
+        self._made_from = self._model._version
+        self._open(out, lib.usplit_tiler_free, self._model._context._keep)
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[Any]:
+        """The pointer, for a run. The model cannot change meanwhile: _reading() is held."""
+        with self._lock:
+            self._refuse_if_running()
+            if self._made_from != self._model._version:
+                self.close()
+                self._create()
+            self._cancelled = False
+        with self._long() as pointer:
+            yield pointer
+
+    def plan(self, height: int, width: int) -> Facts:
+        """tiles, passes, host_bytes, device_bytes, macs, seconds (0: not yet known) of a run, before it runs."""
+        with self._short() as pointer:
+            return _structs.facts(_structs.ask(lib.usplit_tiler_plan, _abi.usplit_tiler_cost, pointer, height, width))
+
+    def cancel(self) -> None:
+        """From any thread: the running call stops, and raises Cancelled where it was made."""
+        with self._lock:
+            self._cancelled = True
+            if not self.closed:
+                lib.usplit_tiler_cancel(self._pointer)
+
+    def split(self, image: Any, axes: str | None = None, *, dtype: Any = "float32", out: Any = None,
+              residual: Any = False, progress: _progress.Progress = None) -> Result:
+        """See Model.split."""
+        with self._model._reading(), _progress.reporter(progress) as report:
+            if not isinstance(image, np.ndarray) and hasattr(image, "shape") and hasattr(image, "__getitem__"):
+                return self._split_rows(image, axes, dtype, out, residual, report)
+            return self._split_array(image, axes, dtype, out, residual, report)
+
+    def stream(self, read: Callable[[int, int], Any], write: Callable[[int, np.ndarray], Any], height: int, width: int,
+               *, progress: _progress.Progress = None) -> Facts:
+        """One image through functions; memory grows with the width only. read(row, n_rows) returns n_rows x width
+        pixels, and may be asked for a row again. write(row, planes) takes channels x n_rows x width float32, once for
+        every row and in order; planes is the library's memory: copy what is to stay."""
+        with self._model._reading(), _progress.reporter(progress) as report, self._running() as pointer:
+            return self._stream(pointer, read, write, height, width, report)
+
+    # ---- In memory
+
+    def _target(self, source: Axes, dtype: np.dtype | None, out: Any) -> tuple[Axes, Any]:
+        """Axes and array of the result."""
+        k = self._model._n_channels
+        letters, shape = source.frame_letters + "CYX", source.frame_shape + (k,) + source.size
+        if out is None:
+            out = np.empty(shape, dtype)
+        if tuple(out.shape) != shape:
+            raise _arrays.shape_error("out is %s; accepted: %s, axes %s" % (tuple(out.shape), shape, letters))
+        return Axes(shape, letters, "out"), out
+
+    def _check_source(self, image: Any, axes: str | None) -> Axes:
+        source = Axes(image.shape, axes)
+        if source.channels != 1:
+            raise _arrays.shape_error("image has %d channels along C; accepted: 1, the mean of the structures"
+                                      % source.channels)
+        return source
+
+    def _residual_out(self, residual: Any, source: Axes) -> Any:
+        """None, a new array, or the caller's."""
+        if residual is False or residual is None:
+            return None
+        shape = source.frame_shape + source.size
+        if residual is True:
+            return np.empty(shape, np.float32)
+        if tuple(residual.shape) != shape:
+            raise _arrays.shape_error("residual is %s; accepted: %s" % (tuple(residual.shape), shape))
+        return residual
+
+    def _split_array(self, image: Any, axes: str | None, dtype: Any, out: Any, residual: Any,
+                     report: Callable[[Facts], Any] | None) -> Result:
+        _arrays.check_array(image, "image")
+        source = self._check_source(image, axes)
+        target, out = self._target(source, _arrays.out_dtype(dtype, image.dtype) if out is None else None, out)
+        src, _kept = _arrays.view(image, source, "image")
+        dst, out = _arrays.view(out, target, "out", writable=True)
+        rest = self._residual_out(residual, source)
+        result = _structs.empty(_abi.usplit_tiler_result)
+        with self._running() as pointer:
+            call = Call(lambda: lib.usplit_tiler_cancel(pointer))
+            call.run(lib.usplit_tiler_run, pointer, ctypes.byref(src), ctypes.byref(dst), ctypes.byref(result),
+                     _progress.callback(call, report), None)
+        if rest is not None:
+            for frame in itertools.product(*map(range, source.frame_shape)):
+                rows = image[source.index(frame, slice(None))]
+                rest[frame] = _arrays.residual(rows if source.y < source.x else rows.T, out[frame], 0)
+        return Result(out, target.letters, self._model.channel_names, _structs.facts(result, target.channels), rest)
+
+    # ---- Row by row
+
+    def _stream(self, pointer: Any, read: Callable[[int, int], Any], write: Callable[[int, np.ndarray], Any],
+                height: int, width: int, report: Callable[[Facts], Any] | None, part: int = 0, parts: int = 1) -> Facts:
+        k = self._model._n_channels
+        call = Call(lambda: lib.usplit_tiler_cancel(pointer))
+
+        def read_rows(row, n, dst, _user):
+            rows = np.asarray(read(row, n))
+            if rows.shape != (n, width):
+                raise _arrays.shape_error("read(%d, %d) returned %s pixels; accepted: %d x %d"
+                                          % (row, n, " x ".join(map(str, rows.shape)), n, width))
+            np.ctypeslib.as_array(dst, (n, width))[...] = rows
+
+        def write_rows(row, n, src, _user):
+            planes = np.ctypeslib.as_array(src, (k, n, width))
+            planes.flags.writeable = False
+            write(row, planes)
+
+        stream = _structs.empty(_abi.usplit_tiler_stream)
+        stream.read = call.callback(_abi.usplit_tiler_stream_read, read_rows)
+        stream.write = call.callback(_abi.usplit_tiler_stream_write, write_rows)
+        _structs.fill(stream, {"height": height, "width": width}, "stream")
+        result = _structs.empty(_abi.usplit_tiler_result)
+        call.run(lib.usplit_tiler_run_stream, pointer, ctypes.byref(stream), ctypes.byref(result),
+                 _progress.callback(call, report, part, parts), None)
+        return _structs.facts(result, k)
+
+    def _split_rows(self, image: Any, axes: str | None, dtype: Any, out: Any, residual: Any,
+                    report: Callable[[Facts], Any] | None) -> Result:
+        """An object with shape and slicing, frame by frame: its rows are fetched when the tiler wants them."""
+        source = self._check_source(image, axes)
+        wanted = _arrays.out_dtype(dtype, getattr(image, "dtype", None)) if out is None else None
+        target, out = self._target(source, wanted, out)
+        out_type = _arrays.out_dtype(out.dtype, None)
+        rest = self._residual_out(residual, source)
+        frames = list(itertools.product(*map(range, source.frame_shape)))
+        if not frames:
+            raise _arrays.shape_error("image has no frames: it is %s" % (source.shape,))
+        runs, cut = [], 0
+        with self._running() as pointer:
+            for part, frame in enumerate(frames):
+                def read(row, n):
+                    rows = np.asarray(image[source.index(frame, slice(row, row + n))])
+                    return rows if source.y < source.x else rows.T
+
+                def write(row, planes):
+                    nonlocal cut
+                    values, over = _arrays.cast(planes, out_type)
+                    cut += over
+                    rows = slice(row, row + planes.shape[1])
+                    out[frame + (slice(None), rows, slice(None))] = values
+                    if rest is not None:
+                        rest[frame + (rows, slice(None))] = _arrays.residual(read(row, planes.shape[1]), values, 0)
+
+                if self._cancelled:         # between two frames, where the library would not see it
+                    raise _errors.of_status(_abi.USPLIT_ERR_CANCELLED, "cancelled by Tiler.cancel")
+                runs.append(self._stream(pointer, read, write, *source.size, report, part, len(frames)))
+        total = _sum(runs)
+        total.saturated_pixels = cut
+        return Result(out, target.letters, self._model.channel_names, total, rest)
