@@ -190,8 +190,8 @@ static void channel_cell(FILE *file, const repro_result *r)
 {
     fputs(" |", file);
     for (int64_t c = 0; c < r->channels; c++) {
-        fprintf(file, "%s %s %.2f / %.3f", c > 0 ? "," : "", r->channel_names[c], r->quality[0].ri_psnr[c],
-                r->quality[0].ssim[c]);
+        fprintf(file, "%s %s %s / %.3f", c > 0 ? "," : "", r->channel_names[c],
+                text_decibel(r->quality[0].ri_psnr[c]).text, r->quality[0].ssim[c]);
     }
 }
 
