@@ -458,8 +458,9 @@ int cmd_tiling(int argc, char **argv)
     frames_reader(&set, &reader);
     CLI_TRY(files_make_folder(a.out));
     s.shifts = a.shifts;
-    s.title = cli_format("Tiling of %s %s, trained on patches of %d", setup_family_name(facts.family),
-                         setup_variant_name(facts.variant), facts.patch);
+    char network[64];
+    s.title = cli_format("Tiling of %s, trained on patches of %d",
+                         setup_network_name(facts.family, facts.variant, network, sizeof network), facts.patch);
     CLI_TRY(run_study(&s, &a, model, &reader, paths));
     print_table(&s, stdout);
     if (!a.quiet) {
