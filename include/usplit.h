@@ -620,9 +620,9 @@ typedef struct usplit_tiler_options {
     uint64_t seed;              /* of the latent noise (0); keyed by absolute position */
     int64_t memory_budget;      /* bytes; 0: no limit. The batch shrinks to fit, the patch never does */
     int32_t patch;              /* inner padding: side of what the network is shown; 0: the training patch. 8 to 4096,
-                                   as the network takes it: Vanilla any, Lean multiples of 2^levels, Regular and Deep
-                                   multiples of 2^(levels - lc_count) and of 2. The side of the image, with pad 0,
-                                   predicts it in one pass */
+                                   of which Lean takes multiples of 2^levels, Regular and Deep of 2^(levels - lc_count)
+                                   and of 2, BraveNet of 8, the Context-Aware U-Net its training patch, others all. The
+                                   side of the image, with pad 0, predicts it in one pass */
     int32_t shifts;             /* S, tile grids whose mean is taken, shifted against each other so that no line is a
                                    border in two of them: a seam is S times lower. 0 or 1: one grid; at most the
                                    tile's side. Every grid has its own noise: S samples of every pixel cost S passes
