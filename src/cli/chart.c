@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
+#include "cli/plot.h"
 
 enum { WIDTH = 480, HEIGHT = 300, LEFT = 62, RIGHT = 14, TOP = 34, BOTTOM = 56, LEGEND = 18, HEAD = 40 };
 
@@ -16,16 +17,6 @@ typedef struct frame {          // one panel being drawn
     double low, high, step;     // of the vertical axis
     double first, last;         // of the horizontal axis
 } frame;
-
-// A round step that gives up to `most` ticks.
-static double tick_step(double span, int most)
-{
-    double step = pow(10, floor(log10(span / most)));
-    while (span / step > most) {
-        step *= span / (2 * step) <= most ? 2 : span / (5 * step) <= most ? 5 : 10;
-    }
-    return step;
-}
 
 static void put_text(FILE *file, const char *text)
 {
@@ -72,7 +63,7 @@ static void find_range(frame *f)
     double pad = high > low ? 0.06 * (high - low) : 1;
     f->low = low - pad;
     f->high = high + pad;
-    f->step = tick_step(f->high - f->low, 6);
+    f->step = plot_step(f->high - f->low, 6);
     int n = f->panel->n_ticks;
     double span = n > 1 ? f->panel->ticks[n - 1] - f->panel->ticks[0] : 1;
     f->first = f->panel->ticks[0] - 0.06 * span;

@@ -125,6 +125,7 @@ static void json_model(json *j, const usplit_model_facts *f)
     json_text(j, "kl", names_word(&names_kl, f->kl));
     json_text(j, "latent_scale", names_word(&names_latent_scale, f->latent_scale));
     json_bool(j, "shared_branch", f->shared_branch);
+    json_bool(j, "ungated", f->ungated);
     json_int(j, "parameters", f->n_parameters);
     json_int(j, "macs_per_patch", f->macs);
     json_int(j, "epochs_trained", f->epochs_trained);

@@ -438,6 +438,7 @@ int cmd_tiling(int argc, char **argv)
     usplit_model_facts facts;
     usplit_dataset_reader reader;
     char *paths[3] = {NULL, NULL, NULL};
+    char network[64];
     int64_t n;
     int rc = parse(&a, &rest, argc, argv);
     if (rc != 0) {
@@ -458,7 +459,6 @@ int cmd_tiling(int argc, char **argv)
     frames_reader(&set, &reader);
     CLI_TRY(files_make_folder(a.out));
     s.shifts = a.shifts;
-    char network[64];
     s.title = cli_format("Tiling of %s, trained on patches of %d",
                          setup_network_name(facts.family, facts.variant, network, sizeof network), facts.patch);
     CLI_TRY(run_study(&s, &a, model, &reader, paths));

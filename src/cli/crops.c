@@ -35,7 +35,7 @@ static void view_of(usplit_image *view, float *planes, const crop_list *list, in
     view->stride_channel = view->stride_row * list->height;
 }
 
-static int cut(crop *c, const crop_list *list, const frame_place *place, float *const *planes, int n_channels)
+static int cut(crop *c, const crop_list *list, int64_t width, float *const *planes, int n_channels)
 {
     int64_t n = list->height * list->width;
     c->pixels = cli_alloc((size_t)(6 * n), sizeof *c->pixels);
@@ -48,27 +48,27 @@ static int cut(crop *c, const crop_list *list, const frame_place *place, float *
     float *to = list->known ? c->truth : c->mixtures;
     for (int k = 0; k < n_channels; k++) {
         for (int64_t y = 0; y < list->height; y++) {
-            memcpy(to + k * n + y * list->width, planes[k] + (c->row + y) * place->width + c->column,
+            memcpy(to + k * n + y * list->width, planes[k] + (c->row + y) * width + c->column,
                    (size_t)list->width * sizeof *to);
         }
     }
     return CLI_OK;
 }
 
-static int cut_frame(crop_list *list, const frame_set *set, const usplit_dataset_reader *reader, int64_t frame,
-                     const crops_options *o)
+static int cut_frame(crop_list *list, const usplit_dataset_reader *frames, int64_t frame, const crops_options *o)
 {
-    int rc = CLI_OK;
-    const frame_place *place = &set->frames[frame];
+    int rc, n_channels = (int)frames->n_channels;
+    int64_t height, width;
     float *planes[USPLIT_MAX_CHANNELS] = {NULL};
-    if (place->height < list->height || place->width < list->width) {
+    CLI_TRY(frames->frame_size(frame, &height, &width, frames->user));
+    if (height < list->height || width < list->width) {
         return cli_error(CLI_FAILED, "frame %lld is %lld x %lld, smaller than a crop of %lld x %lld",
-                         (long long)frame + 1, (long long)place->width, (long long)place->height,
-                         (long long)list->width, (long long)list->height);
+                         (long long)frame + 1, (long long)width, (long long)height, (long long)list->width,
+                         (long long)list->height);
     }
-    for (int k = 0; k < set->n_channels; k++) {
-        planes[k] = cli_alloc((size_t)(place->height * place->width), sizeof *planes[k]);
-        if (planes[k] == NULL || reader->read(frame, k, planes[k], reader->user) != 0) {
+    for (int k = 0; k < n_channels; k++) {
+        planes[k] = cli_alloc((size_t)(height * width), sizeof *planes[k]);
+        if (planes[k] == NULL || frames->read(frame, k, planes[k], frames->user) != 0) {
             rc = CLI_FAILED;
             goto done;
         }
@@ -76,9 +76,9 @@ static int cut_frame(crop_list *list, const frame_set *set, const usplit_dataset
     for (int64_t i = 0; i < o->per_frame; i++) {
         crop *c = &list->items[list->n];
         c->frame = frame;
-        c->row = (int64_t)(draw(o->dip.seed, frame, i, 0) % (uint64_t)(place->height - list->height + 1));
-        c->column = (int64_t)(draw(o->dip.seed, frame, i, 1) % (uint64_t)(place->width - list->width + 1));
-        CLI_TRY(cut(c, list, place, planes, set->n_channels));
+        c->row = (int64_t)(draw(o->dip.seed, frame, i, 0) % (uint64_t)(height - list->height + 1));
+        c->column = (int64_t)(draw(o->dip.seed, frame, i, 1) % (uint64_t)(width - list->width + 1));
+        CLI_TRY(cut(c, list, width, planes, n_channels));
         list->n++;
         if (list->known) {
             usplit_image pair, mixtures;
@@ -88,34 +88,43 @@ static int cut_frame(crop_list *list, const frame_set *set, const usplit_dataset
         }
     }
 done:
-    for (int k = 0; k < set->n_channels; k++) {
+    for (int k = 0; k < n_channels; k++) {
         free(planes[k]);
     }
     return rc;
 }
 
-int crops_cut(crop_list *list, frame_set *set, const crops_options *o)
+int crops_cut_frames(crop_list *list, const usplit_dataset_reader *frames, const crops_options *o)
 {
     int rc = CLI_OK;
-    usplit_dataset_reader reader;
-    frames_reader(set, &reader);
-    list->height = o->size > 0 ? o->size : set->frames[0].height;
-    list->width = o->size > 0 ? o->size : set->frames[0].width;
-    for (int64_t f = 1; f < set->n_frames && o->size == 0; f++) {
-        if (set->frames[f].height != list->height || set->frames[f].width != list->width) {
+    int64_t height, width;
+    list->height = list->width = o->size;
+    for (int64_t f = 0; f < frames->n_frames && o->size == 0; f++) {
+        CLI_TRY(frames->frame_size(f, &height, &width, frames->user));
+        if (f == 0) {
+            list->height = height;
+            list->width = width;
+        } else if (height != list->height || width != list->width) {
             return cli_error(CLI_FAILED, "frame %lld has another size than the first; --crop N takes crops of one size",
                              (long long)f + 1);
         }
     }
-    list->items = cli_alloc((size_t)(set->n_frames * o->per_frame), sizeof *list->items);
+    list->items = cli_alloc((size_t)(frames->n_frames * o->per_frame), sizeof *list->items);
     if (list->items == NULL) {
         return CLI_FAILED;
     }
-    for (int64_t f = 0; f < set->n_frames; f++) {
-        CLI_TRY(cut_frame(list, set, &reader, f, o));
+    for (int64_t f = 0; f < frames->n_frames; f++) {
+        CLI_TRY(cut_frame(list, frames, f, o));
     }
 done:
     return rc;
+}
+
+int crops_cut(crop_list *list, frame_set *set, const crops_options *o)
+{
+    usplit_dataset_reader reader;
+    frames_reader(set, &reader);
+    return crops_cut_frames(list, &reader, o);
 }
 
 void crops_free(crop_list *list)

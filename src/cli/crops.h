@@ -35,6 +35,7 @@ typedef struct crops_options {
 
 // Cuts the crops out of every frame of the set, and mixes them where its channels are the structures.
 int crops_cut(crop_list *list, frame_set *set, const crops_options *options);
+int crops_cut_frames(crop_list *list, const usplit_dataset_reader *frames, const crops_options *options);
 // Runs and scores them, as many side by side as there are threads; results do not depend on it. CLI_CANCELLED: stopped
 // by a signal; crops that had begun hold their best so far.
 int crops_run(crop_list *list, const crops_options *options);

@@ -109,6 +109,7 @@ typedef struct repro_scale {
     int64_t crop;               // central square of the published images, pixels
     int32_t batch, epochs, lr_patience;
     int64_t val_patches, test_frames;       // at most
+    int64_t dip_iterations, dip_crops;      // of a crop; of a frame
     double learning_rate;
     int32_t no_dropout, kinds;
     int32_t shrink;             // patches, pads and critter frames are so many times smaller
@@ -142,6 +143,7 @@ typedef struct repro_settings {
     usplit_critter_options critters;
     int64_t frames, crop, drop_last;        // of published images: the first frames, central square; 0: all
     int64_t test_frames;                    // at most; 0: all
+    int64_t dip_iterations, dip_crops, dip_side;    // Double-DIP: of a crop, crops of a frame, side of a crop
     int32_t pads[REPRO_MAX_EVALS];
     const repro_eval *evals;                // the experiment's
     int32_t n_evals;
@@ -213,18 +215,25 @@ int repro_data_make(usplit_dataset **out, usplit_context *context, const repro_r
                     const repro_task *task, const repro_settings *s, int32_t levels);
 void repro_data_help(FILE *file);
 
+enum { REPRO_REFUSED = 3 };     // what a run returns, beside CLI_*: the setup cannot be run, and why is recorded
+
 // Trains (or goes on), evaluates, writes the result; in the process that calls (repro_train.c).
 int repro_run_here(const repro_request *request, const repro_run *run);
 // The same in a child process, whose result file says that it is done; else run->reason says why not. Returns 0,
 // CLI_CANCELLED, or CLI_FAILED when the reason is not that the library refused the setup (repro_child.c).
 int repro_run_child(const repro_request *request, repro_run *run);
-// Double-DIP has no training set and no model: its row is made here (repro_dip.c).
+// The same for Double-DIP, which has no training set and no model (repro_dip.c).
 int repro_dip_run(const repro_request *request, const repro_run *run);
 
 // The table as CSV and Markdown, plots and pictures, into request->out (repro_report.c, repro_figures.c).
 int repro_report(const repro_request *request, const repro_run *runs, int n);
+int repro_csv(const char *path, const repro_experiment *e, const repro_run *runs, int n);       // repro_csv.c
 // The published numbers that a run compares with; zeros where there are none.
 repro_score repro_published(const repro_run *run);
+double repro_or_nan(double published);              // NaN for 0
+double repro_psnr(const repro_run *run, int k);     // of evaluation k, mean over channels; NaN: not done
+double repro_ssim(const repro_run *run, int k);
+const char *repro_reason(const repro_run *run);     // why it is not done
 int repro_figures(const repro_request *request, const repro_run *runs, int n);
 // A short table for the terminal.
 void repro_print(const repro_request *request, const repro_run *runs, int n, FILE *file);

@@ -13,8 +13,6 @@
 #include "cli/cli.h"
 #include "cli/repro.h"
 
-enum { REFUSED = 3 };           // exit status: the library does not accept the setup
-
 static volatile sig_atomic_t stopped;
 static volatile pid_t child_process;
 
@@ -69,7 +67,7 @@ static _Noreturn void be_child(const repro_request *request, const repro_run *ru
         rc = CLI_FAILED;
     }
     fflush(stderr);
-    _exit(rc == CLI_FAILED && (cli_was_refused() || run->row->kind == REPRO_DOUBLE_DIP) ? REFUSED : rc);
+    _exit(rc == CLI_FAILED && cli_was_refused() ? REPRO_REFUSED : rc);
 }
 
 static void read_reason(int pipe_end, char *reason, size_t size)
@@ -103,7 +101,7 @@ static int judge(repro_run *run, int status)
     if (code != CLI_OK && code != CLI_CANCELLED && run->reason[0] == '\0') {
         snprintf(run->reason, sizeof run->reason, "ended with status %d", code);
     }
-    return code == REFUSED ? CLI_OK : code == CLI_OK || code == CLI_CANCELLED ? code : CLI_FAILED;
+    return code == REPRO_REFUSED ? CLI_OK : code == CLI_OK || code == CLI_CANCELLED ? code : CLI_FAILED;
 }
 
 int repro_run_child(const repro_request *request, repro_run *run)

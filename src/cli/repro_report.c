@@ -1,5 +1,5 @@
-// The results side by side with the published numbers: CSV for programs, Markdown for people, a short table for the
-// terminal. Rows that were not run are there too, and say why.
+// The results side by side with the published numbers: Markdown, and a short table for the terminal; the CSV file is
+// repro_csv.c's. Rows that were not run are there too, and say why.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,17 +17,17 @@ repro_score repro_published(const repro_run *run)
     return run->task->source == REPRO_OWN || !same_family ? none : run->row->paper[run->task_index];
 }
 
-static double or_nan(double value)
+double repro_or_nan(double value)
 {
     return value > 0 ? value : NAN;
 }
 
-static double psnr_of(const repro_run *run, int k)
+double repro_psnr(const repro_run *run, int k)
 {
     return run->done ? run->result.quality[k].mean_ri_psnr : NAN;
 }
 
-static double ssim_of(const repro_run *run, int k)
+double repro_ssim(const repro_run *run, int k)
 {
     return run->done ? run->result.quality[k].mean_ssim : NAN;
 }
@@ -42,124 +42,9 @@ static void cell(FILE *file, const char *format, double value)
     }
 }
 
-static const char *reason_of(const repro_run *run)
+const char *repro_reason(const repro_run *run)
 {
     return run->reason[0] != '\0' ? run->reason : "not started";
-}
-
-// ---- CSV --------------------------------------------------------------------------------------------------------
-
-static void csv_text(FILE *file, const char *text)
-{
-    fputc('"', file);
-    for (const char *p = text; *p != '\0'; p++) {
-        if (*p == '"') {
-            fputc('"', file);
-        }
-        fputc(*p, file);
-    }
-    fputs("\",", file);
-}
-
-static void csv_real(FILE *file, double value)
-{
-    if (isfinite(value)) {
-        fprintf(file, "%.7g", value);
-    }
-    fputc(',', file);
-}
-
-static void csv_whole(FILE *file, int64_t value, int known)
-{
-    if (known) {
-        fprintf(file, "%lld", (long long)value);
-    }
-    fputc(',', file);
-}
-
-static void csv_head(FILE *file, const repro_experiment *e, int channels)
-{
-    fputs("task,row,system,state,paper_ri_psnr,ri_psnr,ri_psnr_difference,paper_ssim,ssim,ssim_difference,", file);
-    for (int k = 0; k < e->n_evals; k++) {
-        for (int c = 1; c <= channels; c++) {
-            fprintf(file, "%s_ri_psnr_%d,%s_psnr_%d,%s_ssim_%d,", e->evals[k].key, c, e->evals[k].key, c,
-                    e->evals[k].key, c);
-        }
-        fprintf(file, "%s_ri_psnr,%s_ssim,", e->evals[k].key, e->evals[k].key);
-    }
-    fputs("input_ri_psnr,input_ssim,patch,filters,batch,steps,epochs,patches,patches_of_64,parameters,planned_bytes,"
-          "peak_bytes,data_bytes,paper_gib,train_seconds,eval_seconds,best_val_psnr,test_frames,device,folder\n", file);
-}
-
-static void csv_row(FILE *file, const repro_experiment *e, const repro_run *run, int channels)
-{
-    const repro_result *r = &run->result;
-    repro_score paper = repro_published(run);
-    int done = run->done;
-    csv_text(file, run->task->name);
-    csv_text(file, run->row->key);
-    csv_text(file, run->row->name);
-    csv_text(file, done ? "done" : reason_of(run));
-    csv_real(file, or_nan(paper.psnr));
-    csv_real(file, psnr_of(run, 0));
-    csv_real(file, psnr_of(run, 0) - or_nan(paper.psnr));
-    csv_real(file, or_nan(paper.ssim));
-    csv_real(file, ssim_of(run, 0));
-    csv_real(file, ssim_of(run, 0) - or_nan(paper.ssim));
-    for (int k = 0; k < e->n_evals; k++) {
-        for (int c = 0; c < channels; c++) {
-            int known = done && c < r->channels;
-            csv_real(file, known ? r->quality[k].ri_psnr[c] : NAN);
-            csv_real(file, known ? r->quality[k].psnr[c] : NAN);
-            csv_real(file, known ? r->quality[k].ssim[c] : NAN);
-        }
-        csv_real(file, psnr_of(run, k));
-        csv_real(file, ssim_of(run, k));
-    }
-    csv_real(file, done ? r->input_ri_psnr : NAN);
-    csv_real(file, done ? r->input_ssim : NAN);
-    int network = run->row->kind == REPRO_NETWORK;
-    csv_whole(file, run->settings.model.patch, network);
-    csv_whole(file, run->settings.model.filters, network);
-    csv_whole(file, run->settings.trainer.batch, network);
-    csv_whole(file, r->steps, done);
-    csv_whole(file, r->epochs, done);
-    csv_whole(file, r->patches, done);
-    csv_real(file, done ? r->area_patches : NAN);
-    csv_whole(file, r->parameters, done);
-    csv_whole(file, r->planned_bytes, done);
-    csv_whole(file, r->peak_bytes, done && r->peak_bytes > 0);
-    csv_whole(file, r->data_bytes, done);
-    csv_real(file, or_nan(run->row->gib));
-    csv_real(file, done ? r->train_seconds : NAN);
-    csv_real(file, done ? r->eval_seconds : NAN);
-    csv_real(file, done ? r->best_val_psnr : NAN);
-    csv_whole(file, r->test_frames, done);
-    csv_text(file, done ? r->device : "");
-    fprintf(file, "\"%s\"\n", files_base(run->folder));
-}
-
-static int most_channels(const repro_run *runs, int n)
-{
-    int most = 2;
-    for (int i = 0; i < n; i++) {
-        most = runs[i].done && runs[i].result.channels > most ? (int)runs[i].result.channels : most;
-    }
-    return most;
-}
-
-static int write_csv(const char *path, const repro_experiment *e, const repro_run *runs, int n)
-{
-    files_output out;
-    int rc = files_create(&out, path), channels = most_channels(runs, n);
-    if (rc != 0) {
-        return rc;
-    }
-    csv_head(out.file, e, channels);
-    for (int i = 0; i < n; i++) {
-        csv_row(out.file, e, &runs[i], channels);
-    }
-    return files_commit(&out);
 }
 
 // ---- What is not as published -----------------------------------------------------------------------------------
@@ -221,9 +106,7 @@ static int put_differences(FILE *file, const repro_run *runs, int n_runs)
         return CLI_FAILED;
     }
     for (int i = 0; i < n_runs; i++) {
-        if (runs[i].row->kind == REPRO_NETWORK) {
-            compare(all, &n, &runs[i]);
-        }
+        compare(all, &n, &runs[i]);
     }
     fputs(n > 0 ? "Settings that are not the paper's:\n\n" : "All settings are those of the paper.\n", file);
     for (int k = 0; k < n; k++) {
@@ -317,14 +200,14 @@ static void row_of_table(FILE *file, const repro_experiment *e, const repro_run 
     const repro_result *r = &run->result;
     repro_score paper = repro_published(run);
     fprintf(file, "| %s", run->row->name);
-    cell(file, "%.1f", or_nan(paper.psnr));
-    cell(file, "%.2f", psnr_of(run, 0));
-    cell(file, "%+.2f", psnr_of(run, 0) - or_nan(paper.psnr));
-    cell(file, "%.2f", or_nan(paper.ssim));
-    cell(file, "%.3f", ssim_of(run, 0));
-    cell(file, "%+.3f", ssim_of(run, 0) - or_nan(paper.ssim));
+    cell(file, "%.1f", repro_or_nan(paper.psnr));
+    cell(file, "%.2f", repro_psnr(run, 0));
+    cell(file, "%+.2f", repro_psnr(run, 0) - repro_or_nan(paper.psnr));
+    cell(file, "%.2f", repro_or_nan(paper.ssim));
+    cell(file, "%.3f", repro_ssim(run, 0));
+    cell(file, "%+.3f", repro_ssim(run, 0) - repro_or_nan(paper.ssim));
     if (!run->done) {
-        fprintf(file, " | not run: %s", reason_of(run));
+        fprintf(file, " | not run: %s", repro_reason(run));
         for (int k = 1; k < e->n_evals + 4 + has_gib(e); k++) {
             fputs(" |", file);
         }
@@ -337,18 +220,22 @@ static void row_of_table(FILE *file, const repro_experiment *e, const repro_run 
         channel_cell(file, r);
     }
     for (int k = 1; k < e->n_evals; k++) {
-        pair_cell(file, psnr_of(run, k), ssim_of(run, k));
+        pair_cell(file, repro_psnr(run, k), repro_ssim(run, k));
         if (r->quality[k].error[0] != '\0') {
             fprintf(file, " %s", r->quality[k].error);
         }
     }
-    fprintf(file, " | %lld", (long long)r->patches);
+    if (run->row->kind == REPRO_DOUBLE_DIP) {
+        fprintf(file, " | none; %lld iterations a crop", (long long)r->steps);
+    } else {
+        fprintf(file, " | %lld", (long long)r->patches);
+    }
     if (run->settings.area > 1) {
         fprintf(file, " of %d x %d", run->settings.model.patch, run->settings.model.patch);
     }
     fprintf(file, " | %s", text_bytes((double)r->planned_bytes).text);
     if (has_gib(e)) {
-        cell(file, "%.1f", or_nan(run->row->gib));
+        cell(file, "%.1f", repro_or_nan(run->row->gib));
     }
     fprintf(file, " | %s (%s)", r->peak_bytes > 0 ? text_bytes((double)r->peak_bytes).text : "?",
             text_bytes((double)r->data_bytes).text);
@@ -359,7 +246,7 @@ static void row_of_table(FILE *file, const repro_experiment *e, const repro_run 
 static void input_row(FILE *file, const repro_experiment *e, const repro_run *runs, int n, const repro_task *task)
 {
     for (int i = 0; i < n; i++) {
-        if (runs[i].task == task && runs[i].done) {
+        if (runs[i].task == task && runs[i].done && runs[i].row->kind == REPRO_NETWORK) {
             fprintf(file, "| the input as it is | | %.2f | | | %.3f | |", runs[i].result.input_ri_psnr,
                     runs[i].result.input_ssim);
             for (int k = 0; k < e->n_evals + 4 + has_gib(e); k++) {
@@ -374,7 +261,7 @@ static void input_row(FILE *file, const repro_experiment *e, const repro_run *ru
 static const repro_run *any_done(const repro_run *runs, int n)
 {
     for (int i = 0; i < n; i++) {
-        if (runs[i].done) {
+        if (runs[i].done && runs[i].row->kind == REPRO_NETWORK) {
             return &runs[i];
         }
     }
@@ -456,7 +343,7 @@ int repro_report(const repro_request *request, const repro_run *runs, int n)
 {
     char *csv = cli_format("%s/%s.csv", request->out, request->base);
     char *markdown = cli_format("%s/%s.md", request->out, request->base);
-    int rc = write_csv(csv, request->experiment, runs, n);
+    int rc = repro_csv(csv, request->experiment, runs, n);
     if (rc == CLI_OK) {
         rc = write_markdown(markdown, request, runs, n);
     }
@@ -491,13 +378,13 @@ void repro_print(const repro_request *request, const repro_run *runs, int n, FIL
                     "SSIM", "paper", "diff.");
         }
         fprintf(file, "%-*s", room, run->row->name);
-        print_number(file, " %7.2f", psnr_of(run, 0));
-        print_number(file, " %7.1f", or_nan(paper.psnr));
-        print_number(file, " %+7.2f", psnr_of(run, 0) - or_nan(paper.psnr));
+        print_number(file, " %7.2f", repro_psnr(run, 0));
+        print_number(file, " %7.1f", repro_or_nan(paper.psnr));
+        print_number(file, " %+7.2f", repro_psnr(run, 0) - repro_or_nan(paper.psnr));
         fputs("  ", file);
-        print_number(file, " %7.3f", ssim_of(run, 0));
-        print_number(file, " %7.2f", or_nan(paper.ssim));
-        print_number(file, " %+7.3f", ssim_of(run, 0) - or_nan(paper.ssim));
-        fprintf(file, "%s%s\n", run->done ? "" : "   not run: ", run->done ? "" : reason_of(run));
+        print_number(file, " %7.3f", repro_ssim(run, 0));
+        print_number(file, " %7.2f", repro_or_nan(paper.ssim));
+        print_number(file, " %+7.3f", repro_ssim(run, 0) - repro_or_nan(paper.ssim));
+        fprintf(file, "%s%s\n", run->done ? "" : "   not run: ", run->done ? "" : repro_reason(run));
     }
 }

@@ -10,7 +10,6 @@
 #include "cli/files.h"
 #include "cli/heldout.h"
 #include "cli/repro.h"
-#include "cli/repro_whole.h"
 #include "cli/tiff.h"
 #include "cli/train_run.h"
 
@@ -215,6 +214,23 @@ static void take_scores(repro_result *r, const score *s, int k)
     r->eval_seconds += s->seconds;
 }
 
+// The patch that shows the network a whole frame at once.
+static int whole_frames(int32_t *patch, const usplit_dataset_reader *reader)
+{
+    int64_t side = 0;
+    for (int64_t i = 0; i < reader->n_frames; i++) {
+        int64_t height, width;
+        int rc = reader->frame_size(i, &height, &width, reader->user);
+        if (rc != CLI_OK) {
+            return rc;
+        }
+        side = height > side ? height : side;
+        side = width > side ? width : side;
+    }
+    *patch = (int32_t)side;
+    return CLI_OK;
+}
+
 // One way of tiling. One that the library refuses leaves its reason instead of numbers.
 static int evaluate_once(work *w, const usplit_dataset_reader *reader, int k)
 {
@@ -222,7 +238,6 @@ static int evaluate_once(work *w, const usplit_dataset_reader *reader, int k)
     const repro_settings *s = &w->run->settings;
     const repro_eval *e = &s->evals[k];
     repro_quality *q = &w->result.quality[k];
-    usplit_model *whole = NULL;
     usplit_model_facts facts = {.struct_size = sizeof facts};
     score values = {0};
     score_options options = {.quiet = w->request->quiet, .drop_last = s->drop_last};
@@ -239,13 +254,12 @@ static int evaluate_once(work *w, const usplit_dataset_reader *reader, int k)
         options.user = &x;
     }
     if (e->tiling == REPRO_WHOLE) {
-        CLI_TRY(repro_whole_model(&whole, w->context, w->model, reader));
+        CLI_TRY(whole_frames(&options.tiler.patch, reader));
     }
-    CLI_TRY(score_frames(&values, whole != NULL ? whole : w->model, reader, &options));
+    CLI_TRY(score_frames(&values, w->model, reader, &options));
     take_scores(&w->result, &values, k);
 done:
     score_free(&values);
-    usplit_model_free(whole);
     free(path);
     if (rc == CLI_FAILED && cli_was_refused()) {
         snprintf(q->error, sizeof q->error, "%s", cli_error_line());

@@ -11,6 +11,7 @@
 const network_args network_args_none = {
     .family = -1, .variant = -1, .levels = -1, .lc = -1, .filters = -1, .patch = -1, .seed = -1, .dropout = NAN,
     .blocks = -1, .activation = -1, .logvar = -1, .merge = -1, .kl = -1, .latent_scale = -1, .shared_branch = -1,
+    .ungated = -1,
 };
 
 static void on_log(int32_t level, const char *line, void *user)
@@ -105,6 +106,7 @@ int setup_network(usplit_model_options *options, const network_args *args, int n
     options->kl = args->kl >= 0 ? args->kl : options->kl;
     options->latent_scale = args->latent_scale >= 0 ? args->latent_scale : options->latent_scale;
     options->shared_branch = args->shared_branch >= 0 ? args->shared_branch : options->shared_branch;
+    options->ungated = args->ungated >= 0 ? args->ungated : options->ungated;
     rc = CLI_OK;
 done:
     return rc;
@@ -158,6 +160,7 @@ int setup_check_network(const usplit_model_facts *facts, const network_args *arg
     CLI_TRY(name_differs("--kl", &names_kl, args->kl, facts->kl));
     CLI_TRY(name_differs("--latent-scale", &names_latent_scale, args->latent_scale, facts->latent_scale));
     CLI_TRY(number_differs("--shared-branch", args->shared_branch, facts->shared_branch));
+    CLI_TRY(number_differs("--ungated", args->ungated, facts->ungated));
 done:
     return rc;
 }
@@ -243,6 +246,10 @@ static void print_choices(FILE *file, const usplit_model_facts *f)
     }
     if (f->shared_branch) {
         fprintf(file, "%sshared branch", before);
+        before = ", ";
+    }
+    if (f->ungated) {
+        fprintf(file, "%sungated blocks", before);
         before = ", ";
     }
     if (before[0] == ',') {

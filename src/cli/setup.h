@@ -37,7 +37,7 @@ typedef struct network_args {   // -1 or NAN: not given
     const char *z;
     double dropout;
     int64_t blocks;
-    int activation, logvar, merge, kl, latent_scale, shared_branch;
+    int activation, logvar, merge, kl, latent_scale, shared_branch, ungated;
 } network_args;
 
 extern const network_args network_args_none;
@@ -68,7 +68,8 @@ extern const network_args network_args_none;
     {"--latent-scale", NULL, ARG_CHOICE, &(n).latent_scale, 0, 0, names_latent_scale.choices,             \
      "hvae, hae of more than 4 levels: scale of their features (reference)"},                             \
     {"--shared-branch", NULL, ARG_FLAG, &(n).shared_branch, 0, 0, NULL,                                   \
-     "unet regular, or --blocks 2 and more: context through the layers of the patch itself"}
+     "unet regular, or --blocks 2 and more: context through the layers of the patch itself"},             \
+    {"--ungated", NULL, ARG_FLAG, &(n).ungated, 0, 0, NULL, "hvae, hae: no gates in the levels' residual blocks"}
 
 int setup_network(usplit_model_options *options, const network_args *args, int n_channels);
 // A network taken from a file must be what the options ask for, where they ask.

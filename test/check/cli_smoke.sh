@@ -177,8 +177,12 @@ says out '"blocks": 2'
 says out '"activation": "leaky-relu"'
 says out '"merge": "linear"'
 says out '"latent_scale": "paper"'
-expect 0 info --levels 2 --filters 8 --kl analytical --merge ungated
-says out '^options   merge ungated, kl analytical$'
+expect 0 info --levels 2 --filters 8 --kl analytical --merge ungated --ungated
+says out '^options   merge ungated, kl analytical, ungated blocks$'
+expect 0 info --family unet --variant context-aware --filters 4
+says out '^model     Context-Aware U-Net, 5 levels'
+expect 0 info --family bravenet --filters 4
+says out '^model     BraveNet, 4 levels, 1 context input,'
 expect 1 info --family hae --kl analytical
 expect 1 info --family unet --variant lean
 says err 'U-Net accepts'
@@ -372,10 +376,15 @@ checks=$((checks + 1))
 [ "$(results | wc -l)" = 13 ] || fail 'other settings went to the old run, or nowhere'
 
 # Own images; systems that cannot be run are rows with a reason
-expect 0 reproduce table1 --scale tiny -o own $pair --names 'slow,fast' --threads 2 --only double-dip,hae-lean,hvae-xl
+expect 0 reproduce table1 --scale tiny -o own $pair --names 'slow,fast' --threads 2 \
+    --only double-dip,bravenet,unet-context-aware,unet-regular,hae-lean,hvae-xl
 says own/table1-tiny.md '^| HAE Lean-LC | | [0-9.]* | | | [-0-9.]* | | slow '
 says own/table1-tiny.md '^| HVAE Vanilla-XL .*not run: no training frame is as large as a patch'
-says own/table1-tiny.md '^| U-Net Regular-LC .*not run: not asked for'
+says own/table1-tiny.md '^| HAE Deep-LC .*not run: not asked for'
+for system in BraveNet 'Context-Aware U-Net' 'U-Net Regular-LC'; do
+    says own/table1-tiny.md "^| $system | | [0-9.]* | | | [-0-9.]* | | slow .* | 12 | "
+done
+says own/table1-tiny.md '^| Double-DIP | | [0-9.]* | | | [-0-9.]* | | slow .* none; 3 iterations a crop'
 expect 0 reproduce fig4 --scale tiny -o own --data data --threads 2 --only hae-vanilla
 there own/fig4-tiny.svg 2000
 says own/fig4-tiny.md 'outer 64'

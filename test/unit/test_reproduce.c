@@ -218,6 +218,8 @@ static void full_scale_is_as_published(void **state)
     assert_true(s.trainer.max_epochs == 800 && s.trainer.lr_patience == 60 && s.model.filters == 64);
     assert_int_equal(repro_settings_make(&s, &request, row_of(e, "unet-256"), e->tasks[3]), 0);
     assert_true(s.trainer.max_epochs == 400 && s.model.levels == 5 && s.model.lc_count == 0);
+    assert_int_equal(repro_settings_make(&s, &request, row_of(e, "double-dip"), e->tasks[0]), 0);
+    assert_true(s.dip_iterations == 4000 && s.dip_crops == 6 && s.dip_side == 256 && s.test_frames == 0);
     request.experiment = e = repro_experiment_find("table2");
     assert_int_equal(repro_settings_make(&s, &request, row_of(e, "lean"), e->tasks[3]), 0);
     assert_true(s.critters.size == 256 && s.critters.joiner == 1 && s.critters.joiner_fraction == 0.1);
