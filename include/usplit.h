@@ -620,9 +620,9 @@ typedef struct usplit_tiler_options {
     uint64_t seed;              /* of the latent noise (0); keyed by absolute position */
     int64_t memory_budget;      /* bytes; 0: no limit. The batch shrinks to fit, the patch never does */
     int32_t patch;              /* inner padding: side of what the network is shown; 0: the training patch. 8 to 4096,
-                                   as the network takes it: Vanilla any, Lean multiples of 2^levels, Regular and Deep
-                                   multiples of 2^(levels - lc_count) and of 2. The side of the image, with pad 0,
-                                   predicts it in one pass */
+                                   of which Lean takes multiples of 2^levels, Regular and Deep of 2^(levels - lc_count)
+                                   and of 2, BraveNet of 8, the Context-Aware U-Net its training patch, others all. The
+                                   side of the image, with pad 0, predicts it in one pass */
     int32_t shifts;             /* S, tile grids whose mean is taken, shifted against each other so that no line is a
                                    border in two of them: a seam is S times lower. 0 or 1: one grid; at most the
                                    tile's side. Every grid has its own noise: S samples of every pixel cost S passes
@@ -742,11 +742,10 @@ USPLIT_API usplit_status usplit_dip_mix(const usplit_image *pair, const usplit_i
                                         const usplit_dip_options *options);
 /* Splits mixtures (1 frame; 1 or 2 channels; sides of 65 to 4096; finite; no channel constant) into dst (1 frame, 2
  * channels, same size). The mixtures are scaled to [0,1] together, by their common extremes. Estimates come in grey
- * levels: low + (high - low) * E, where E within 0 and 1 is a network's output, and 2 E in place of E with one mixture,
- * which is their mean. Which of the two structures is which is not determined, and neither are offset and scale: compare
- * with usplit_image_compare_pair. The context must be one of the CPU. result (may be NULL) needs struct_size.
- * USPLIT_ERR_CANCELLED: progress has stopped it; dst and result hold the best so far. The same numbers for any number of
- * threads. */
+ * levels: low + (high - low) * E, where E within 0 and 1 is a network's output; with one mixture, which is the mean of
+ * both, 2 E stands in place of E. Which estimate is which structure is not determined, and neither are offset and
+ * scale: compare with usplit_image_compare_pair. The context must be one of the CPU. result (may be NULL) needs
+ * struct_size. USPLIT_ERR_CANCELLED: progress has stopped it; dst and result hold the best so far. */
 USPLIT_API usplit_status usplit_dip_run(usplit_context *context, const usplit_image *mixtures, const usplit_image *dst,
                                         const usplit_dip_options *options, usplit_dip_result *result,
                                         usplit_progress_fn progress, void *user);

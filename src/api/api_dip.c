@@ -25,7 +25,8 @@ static usplit_status read_view(usplit_image *view, const usplit_image *theirs, c
     return USPLIT_OK;
 }
 
-static usplit_status check_same_size(const usplit_image *a, const char *a_name, const usplit_image *b, const char *b_name)
+static usplit_status check_same_size(const usplit_image *a, const char *a_name, const usplit_image *b,
+                                     const char *b_name)
 {
     if (a->height != b->height || a->width != b->width) {
         US_FAIL(USPLIT_ERR_SHAPE, "%s is %lld x %lld, %s %lld x %lld; accepted: one size", a_name,

@@ -47,6 +47,11 @@ static usplit_status read_planes_view(usplit_image *view, const usplit_image *th
     return USPLIT_OK;
 }
 
+static usplit_status read_plane_view(usplit_image *view, const usplit_image *theirs, const char *name)
+{
+    return read_planes_view(view, theirs, name, 1);
+}
+
 static usplit_status check_one_size(const usplit_image *t, const usplit_image *p)
 {
     if (t->height != p->height || t->width != p->width) {
@@ -61,8 +66,8 @@ usplit_status usplit_image_compare(const usplit_image *target, const usplit_imag
 {
     usplit_image t = {.struct_size = sizeof t}, p = {.struct_size = sizeof p};
     US_CHECK_ARG(quality != NULL, "quality is NULL");
-    US_TRY(read_planes_view(&t, target, "target", 1));
-    US_TRY(read_planes_view(&p, prediction, "prediction", 1));
+    US_TRY(read_plane_view(&t, target, "target"));
+    US_TRY(read_plane_view(&p, prediction, "prediction"));
     US_TRY(check_one_size(&t, &p));
     usplit_image_quality result = {.struct_size = sizeof result};
     usplit_status status = USPLIT_OK;

@@ -40,8 +40,8 @@ int64_t us_dip_exclusion_scratch(int h, int w);
 // exchanges rows and columns, which a plane that is no square does not take.
 void us_dip_turn(int element, int h, int w, int channels, const float *src, float *dst);
 
-// One mixture: the element by which image and inputs are turned in an iteration (even ones; of an image that is no square
-// only those it takes), and the deviation of the noise on the inputs.
+// One mixture: the element by which image and inputs are turned in an iteration (even ones; of an image that is no
+// square only those it takes), and the deviation of the noise on the inputs.
 int us_dip_element(int h, int w, int64_t iteration);
 double us_dip_noise(int64_t iteration, int64_t iterations);
 

@@ -110,7 +110,9 @@ typedef struct trial {
 // slope of all activations; with 1 nothing has a kink.
 static void open_trial(trial *t, int h, int w, double slope)
 {
-    *t = (trial){.h = h, .w = w, .n = (int64_t)h * w, .graph = nets(h, w, IN, NETS), .with_target = nets(h, w, IN, NETS)};
+    *t = (trial){.h = h, .w = w, .n = (int64_t)h * w};
+    t->graph = nets(h, w, IN, NETS);
+    t->with_target = nets(h, w, IN, NETS);
     us_builder b = {.g = t->with_target};
     int target = us_put(&b, (us_node){.op = US_OP_TARGET, .c = 1, .h = h, .w = w});
     must(b.status);
@@ -234,9 +236,9 @@ static void compare(const trial *t, const float *grads, const double *exact, dou
     }
 }
 
-// Without kinks, float errors only: some 20 layers of sums over 25 channels x taps and of normalisation, each a few 1e-7.
-// With the published slope a value within rounding of 0 may fall on the other side, and then its whole gradient differs:
-// one of a few thousand of a layer, whose gradients add up with changing signs.
+// Without kinks, float errors only: some 20 layers of sums over 25 taps of all channels and of normalisation, each a
+// few 1e-7. With the proposed slope a value within rounding of 0 may fall on the other side, and then its whole
+// gradient differs: one of a few thousand of a layer, whose gradients add up with changing signs.
 static void gradients(void **state)
 {
     (void)state;
@@ -786,7 +788,8 @@ static void out_of_memory(void **state)
     int all = l.calls;
     for (int i = 0; i < all; i += i < 12 || i > all - 20 ? 1 : all / 25) {
         l = (limited){0, i};
-        refused(usplit_dip_run(context, &s->mixed, &s->dst, &s->options, NULL, NULL, NULL), USPLIT_ERR_MEMORY, "memory");
+        refused(usplit_dip_run(context, &s->mixed, &s->dst, &s->options, NULL, NULL, NULL), USPLIT_ERR_MEMORY,
+                "memory");
         assert_int_equal(us_alloc_live(), live);
     }
     usplit_context_free(context);
