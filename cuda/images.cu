@@ -91,7 +91,7 @@ US_KERNEL(images_stitch)(us_cu_stitch_plan p, const us_cu_place *places, const u
     if (y < 0 || x < 0 || y >= p.rows || x >= p.width) {
         return;
     }
-    const T *src = arena + p.head.at + tile * p.head.stride + (int64_t)(i * p.inner + j) * 2 * p.channels + c;
+    const T *src = arena + p.head.at + tile * p.head.stride + (int64_t)(i * p.inner + j) * p.values + c;
     float *dst = p.band + (c * p.rows + y) * p.width + x;
     *dst = us_place_add(*dst, us_to_float(*src), place.sample == 0, place.sample == p.samples - 1,
                         1.0f / (float)p.samples, p.gain[c], p.offset[c]);
