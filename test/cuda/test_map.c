@@ -48,7 +48,7 @@ static void run_device(const map_case *m, const us_cu_program *p, const us_cu_op
     us_cu_run run = {.active = m->active, .mean_latents = m->mean_latents, .batch_scale = m->batch_scale,
                      .given = m->given};
     us_cu_state state = {.loss_scale = m->loss_scale};
-    us_cu_env env = {.batch = m->batch, .n_sums = m->n_sums, .half = m->half};
+    us_cu_env env = {.batch = m->batch, .n_sums = m->n_sums, .half = m->half, .dropout = (float)DROP_RATE};
     void *partials;
     float *elements = room(arena * sizeof *elements);
     memcpy(elements, m->arena, arena * sizeof *elements);

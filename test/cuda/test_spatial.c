@@ -113,7 +113,7 @@ static void end_run(device_run *d)
     us_device_free(d->planes);
 }
 
-// Rounded to double at the end: sums of doubles in another order are the next float at most.
+// Averages are made in double: in another order the next float at most.
 static float *level_slack(const float *want, size_t n)
 {
     float *slack = room(n * sizeof *slack);
