@@ -58,7 +58,7 @@ typedef struct us_cu_stitch_plan {
     us_cu_tensor head;          // [inner][inner][values]
 } us_cu_stitch_plan;
 
-// Inputs and targets of the active samples into the arena; places: [batch], device memory.
+// Inputs and targets of the active samples into the arena, zeros for the others; places: [batch], device memory.
 const char *us_cu_gather(struct us_stream *s, const us_cu_env *env, const us_cu_gather_plan *plan,
                          const us_cu_place *places);
 // One posterior sample of each active tile into the band. The tiles of a launch do not overlap. Samples of a

@@ -411,6 +411,22 @@ US_DEVICE void walk_pixels(const us_cu_program *p, const us_cu_env *env, const u
     }
 }
 
+// A sample that is not active stores zeros: weight gradients are sums over the whole batch.
+template <typename T, int L> US_DEVICE void clear_stores(const us_cu_program *p, const us_cu_env *env, us_walk *w)
+{
+    const float zeros[L] = {0};
+    int groups = p->c / L, step = p->blocks * us_threads();
+    for (int at = us_block() % p->blocks * us_threads() + us_thread(); at < p->h * p->w * groups; at += step) {
+        w->pixel = at / groups;
+        w->channel = at % groups * L;
+        for (int i = 0; i < p->n_ops; i++) {
+            if (w->ops[i].code == US_U_STORE) {
+                store<T, L>(env, &w->ops[i], w, zeros);
+            }
+        }
+    }
+}
+
 // ---- Sums of a block ----
 
 US_DEVICE int kinds_of(const us_cu_op *op)
@@ -585,11 +601,14 @@ template <typename T, int L> US_KERNEL(BOUNDS us_map_kernel)(const us_cu_program
     copy_ops(&p, &env, ops);
     us_barrier();
     int sample = us_block() / p.blocks, block = us_block() % p.blocks, groups = p.c / L;
+    us_walk w;
+    w.ops = ops;
+    w.rows = rows + us_thread() * (L < 4 ? L : 4);
+    w.sample = sample;
+    if (sample >= env.run->active) {
+        clear_stores<T, L>(&p, &env, &w);
+    }
     for (int first = 0; sample < env.run->active && first < groups; first += us_threads()) {
-        us_walk w;
-        w.ops = ops;
-        w.rows = rows + us_thread() * (L < 4 ? L : 4);
-        w.sample = sample;
         us_share s = share_of(&p, block, L, first);
         walk_pixels<T, L>(&p, &env, &s, &w);
         us_barrier();

@@ -7,6 +7,10 @@
 // [slot of the program][sample][block of the sample]; the last block to finish adds them up in a fixed order
 // into `sums`, and finishes what waits for them: batch statistics (networks 1.3) and bias gradients. So a
 // sum never depends on which block came first.
+//
+// A run may have fewer active samples than the batch. Convolutions go over all of them, and a weight's gradient is a
+// sum over all: so programs store zeros for the others, and what is made of zeros stays finite, and zero in the
+// backward pass.
 #ifndef US_PROGRAM_H
 #define US_PROGRAM_H
 

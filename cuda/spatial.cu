@@ -1,6 +1,8 @@
 // The spatial ops on the device: pooling, up-sampling, padding, recurrences, averages over the plane. Which pixel
 // reads which, and with what weight, is in kernels/spatial.h; the CPU's way of the same is src/cpu/spatial.c.
 //
+// They go over the whole batch, like the convolutions (program.h).
+//
 // A thread owns up to eight neighbouring channels of a pixel, or of a line for the recurrences. Gradients are
 // gathered: every element is written by one thread, which adds what reaches it in a fixed order.
 #include "spatial.h"
@@ -59,7 +61,7 @@ typedef struct us_spot {
 } us_spot;
 
 // Channel groups run fastest, then columns, rows, samples.
-US_DEVICE us_spot spot_of(int active, int h, int w, int c)
+US_DEVICE us_spot spot_of(int batch, int h, int w, int c)
 {
     int64_t at = (int64_t)us_block() * us_threads() + us_thread();
     int groups = (c + LANES - 1) / LANES;
@@ -71,7 +73,7 @@ US_DEVICE us_spot spot_of(int active, int h, int w, int c)
     s.x = (int)(at % w);
     s.y = (int)(at / w % h);
     s.sample = (int)(at / w / h);
-    s.works = s.sample < active;
+    s.works = s.sample < batch;
     return s;
 }
 
@@ -89,9 +91,9 @@ template <class T> US_DEVICE T *channels_at(T *base, const us_spot *p, int h, in
 
 // ---- Max pooling ----
 
-template <class T> US_KERNEL(spatial_pool)(us_spatial s, const us_cu_run *run, const T *src, T *dst)
+template <class T> US_KERNEL(spatial_pool)(us_spatial s, int batch, const T *src, T *dst)
 {
-    us_spot p = spot_of(run->active, s.out.h, s.out.w, s.c);
+    us_spot p = spot_of(batch, s.out.h, s.out.w, s.c);
     float a[LANES], b[LANES], c[LANES], d[LANES];
     if (!p.works) {
         return;
@@ -111,9 +113,9 @@ template <class T> US_KERNEL(spatial_pool)(us_spatial s, const us_cu_run *run, c
 
 // A thread owns a window of four inputs; where the size is odd the last ones are incomplete, and read by nobody.
 template <class T>
-US_KERNEL(spatial_pool_back)(us_spatial s, const us_cu_run *run, const T *g, const T *x, T *dst)
+US_KERNEL(spatial_pool_back)(us_spatial s, int batch, const T *g, const T *x, T *dst)
 {
-    us_spot p = spot_of(run->active, (s.in_h + 1) / 2, (s.in_w + 1) / 2, s.c);
+    us_spot p = spot_of(batch, (s.in_h + 1) / 2, (s.in_w + 1) / 2, s.c);
     float v[4][LANES], from[LANES], to[LANES];
     if (!p.works) {
         return;
@@ -139,9 +141,9 @@ US_KERNEL(spatial_pool_back)(us_spatial s, const us_cu_run *run, const T *g, con
 
 // ---- Bilinear up-sampling ----
 
-template <class T> US_KERNEL(spatial_linear)(us_spatial s, const us_cu_run *run, const T *src, T *dst)
+template <class T> US_KERNEL(spatial_linear)(us_spatial s, int batch, const T *src, T *dst)
 {
-    us_spot p = spot_of(run->active, s.out.h, s.out.w, s.c);
+    us_spot p = spot_of(batch, s.out.h, s.out.w, s.c);
     float x[LANES], sum[LANES];
     if (!p.works) {
         return;
@@ -159,9 +161,9 @@ template <class T> US_KERNEL(spatial_linear)(us_spatial s, const us_cu_run *run,
     write8(channels_at(dst, &p, s.out.h, s.out.w, s.c, p.y, p.x), p.n, p.wide, sum);
 }
 
-template <class T> US_KERNEL(spatial_linear_back)(us_spatial s, const us_cu_run *run, const T *g, T *dst)
+template <class T> US_KERNEL(spatial_linear_back)(us_spatial s, int batch, const T *g, T *dst)
 {
-    us_spot p = spot_of(run->active, s.in_h, s.in_w, s.c);
+    us_spot p = spot_of(batch, s.in_h, s.in_w, s.c);
     float x[LANES], sum[LANES];
     int y0, y1, x0, x1;
     if (!p.works) {
@@ -193,9 +195,9 @@ US_DEVICE int copied_from(const us_spatial *s, int o, int n)
     return s->op == US_OP_REFLECT ? us_reflect_at(o, n, s->k) : o / s->k;
 }
 
-template <class T> US_KERNEL(spatial_copy)(us_spatial s, const us_cu_run *run, const T *src, T *dst)
+template <class T> US_KERNEL(spatial_copy)(us_spatial s, int batch, const T *src, T *dst)
 {
-    us_spot p = spot_of(run->active, s.out.h, s.out.w, s.c);
+    us_spot p = spot_of(batch, s.out.h, s.out.w, s.c);
     float x[LANES];
     if (!p.works) {
         return;
@@ -221,9 +223,9 @@ US_DEVICE int copies_of(const us_spatial *s)
     return s->op == US_OP_REFLECT ? 3 : s->k;
 }
 
-template <class T> US_KERNEL(spatial_copy_back)(us_spatial s, const us_cu_run *run, const T *g, T *dst)
+template <class T> US_KERNEL(spatial_copy_back)(us_spatial s, int batch, const T *g, T *dst)
 {
-    us_spot p = spot_of(run->active, s.in_h, s.in_w, s.c);
+    us_spot p = spot_of(batch, s.in_h, s.in_w, s.c);
     float x[LANES], sum[LANES];
     if (!p.works) {
         return;
@@ -280,13 +282,13 @@ US_DEVICE int place_in(const us_line *l, int i)
 
 // Threads: samples x directions x lines x channel groups. The carry stays in the thread.
 template <class T>
-US_KERNEL(spatial_scan)(us_spatial s, const us_cu_run *run, const float *planes, const T *src, T *dst)
+US_KERNEL(spatial_scan)(us_spatial s, int batch, const float *planes, const T *src, T *dst)
 {
     int64_t at = (int64_t)us_block() * us_threads() + us_thread();
     int groups = (s.c + LANES - 1) / LANES, longest = s.in_h > s.in_w ? s.in_h : s.in_w;
     int group = (int)(at % groups), line = (int)(at / groups % longest), direction = (int)(at / groups / longest % 4);
     int sample = (int)(at / groups / longest / 4), pixels = s.in_h * s.in_w;
-    if (sample >= run->active || line >= lines_in(&s, direction)) {
+    if (sample >= batch || line >= lines_in(&s, direction)) {
         return;
     }
     us_line l = line_of(&s, direction, line, sample, group, 1);
@@ -349,14 +351,14 @@ US_DEVICE void scan_step_back(const us_spatial *s, const us_line *l, int i, cons
 // meet in shared memory, two rows of it in turn, and are added in the order of the groups. The first pixel of a line
 // in the direction's order is the last one's `before`: every plane's last pixel has no gradient.
 template <class T>
-US_KERNEL(spatial_scan_back)(us_spatial s, const us_cu_run *run, int direction, int together, const float *planes,
+US_KERNEL(spatial_scan_back)(us_spatial s, int batch, int direction, int together, const float *planes,
                              const T *g, const T *x, const T *y, T *dst, T *partial)
 {
     int groups = (s.c + LANES - 1) / LANES, count = lines_in(&s, direction);
     int per_sample = (count + together - 1) / together, sample = us_block() / per_sample;
     int mine = us_thread() / groups, group = us_thread() % groups;
     int line = us_block() % per_sample * together + mine;
-    int works = mine < together && line < count && sample < run->active;
+    int works = mine < together && line < count && sample < batch;
     us_line l = line_of(&s, direction, line, sample, group, works);
     int64_t pixels = (int64_t)s.in_h * s.in_w, first = sample * pixels;
     us_scan_grad grad;
@@ -417,14 +419,14 @@ template <class T> US_DEVICE void fill_plane(T *to, const T *src, float value, i
 
 // The first half of the channels passes, the second becomes its average, of each channel or (k 1) of all; the same
 // both ways. A block per sample.
-template <class T> US_KERNEL(spatial_level)(us_spatial s, const us_cu_run *run, const T *src, T *dst)
+template <class T> US_KERNEL(spatial_level)(us_spatial s, int batch, const T *src, T *dst)
 {
     int sample = us_block(), half = s.c / 2;
     int64_t pixels = (int64_t)s.in_h * s.in_w;
     const T *from = src + sample * pixels * s.c;
     T *to = dst + sample * pixels * s.c;
     double *row = (double *)us_shared(), all = 0;
-    if (sample >= run->active) {
+    if (sample >= batch) {
         return;
     }
     for (int c = 0; c < half; c += CHUNK) {
@@ -453,7 +455,7 @@ template <class T> US_KERNEL(spatial_level)(us_spatial s, const us_cu_run *run, 
 template <class T>
 static const char *run_level(us_stream *stream, const us_cu_env *env, const us_spatial *s, const T *src, T *dst)
 {
-    return US_LAUNCH(spatial_level<T>, env->batch, THREADS, THREADS * (int)sizeof(double), stream, *s, env->run, src,
+    return US_LAUNCH(spatial_level<T>, env->batch, THREADS, THREADS * (int)sizeof(double), stream, *s, env->batch, src,
                      dst);
 }
 
@@ -464,12 +466,12 @@ static const char *run_forward(us_stream *stream, const us_cu_env *env, const us
     int64_t blocks = spots(env, s->out.h, s->out.w, s->c);
     int longest = s->in_h > s->in_w ? s->in_h : s->in_w;
     switch (s->op) {
-    case US_OP_POOL: return US_LAUNCH(spatial_pool<T>, blocks, THREADS, 0, stream, *s, env->run, src, dst);
-    case US_OP_LINEAR: return US_LAUNCH(spatial_linear<T>, blocks, THREADS, 0, stream, *s, env->run, src, dst);
+    case US_OP_POOL: return US_LAUNCH(spatial_pool<T>, blocks, THREADS, 0, stream, *s, env->batch, src, dst);
+    case US_OP_LINEAR: return US_LAUNCH(spatial_linear<T>, blocks, THREADS, 0, stream, *s, env->batch, src, dst);
     case US_OP_NEAREST:
-    case US_OP_REFLECT: return US_LAUNCH(spatial_copy<T>, blocks, THREADS, 0, stream, *s, env->run, src, dst);
+    case US_OP_REFLECT: return US_LAUNCH(spatial_copy<T>, blocks, THREADS, 0, stream, *s, env->batch, src, dst);
     case US_OP_SCAN:
-        return US_LAUNCH(spatial_scan<T>, spots(env, 4, longest, s->c), THREADS, 0, stream, *s, env->run, planes, src,
+        return US_LAUNCH(spatial_scan<T>, spots(env, 4, longest, s->c), THREADS, 0, stream, *s, env->batch, planes, src,
                          dst);
     default: return run_level(stream, env, s, src, dst);
     }
@@ -488,7 +490,7 @@ static const char *run_scan_back(us_stream *stream, const us_cu_env *env, const 
     for (int d = 0; d < 4 && !text; d++) {
         int count = us_scan_along_rows(d) ? s->in_w : s->in_h;
         int64_t blocks = (int64_t)env->batch * ((count + together - 1) / together);
-        text = US_LAUNCH(spatial_scan_back<T>, blocks, threads, 2 * threads * (int)sizeof(float), stream, *s, env->run,
+        text = US_LAUNCH(spatial_scan_back<T>, blocks, threads, 2 * threads * (int)sizeof(float), stream, *s, env->batch,
                          d, together, planes, g, x, y, dst, partial);
     }
     return text;
@@ -502,10 +504,10 @@ static const char *run_back(us_stream *stream, const us_cu_env *env, const us_sp
     switch (s->op) {
     case US_OP_POOL:
         return US_LAUNCH(spatial_pool_back<T>, spots(env, (s->in_h + 1) / 2, (s->in_w + 1) / 2, s->c), THREADS, 0,
-                         stream, *s, env->run, g, x, dst);
-    case US_OP_LINEAR: return US_LAUNCH(spatial_linear_back<T>, blocks, THREADS, 0, stream, *s, env->run, g, dst);
+                         stream, *s, env->batch, g, x, dst);
+    case US_OP_LINEAR: return US_LAUNCH(spatial_linear_back<T>, blocks, THREADS, 0, stream, *s, env->batch, g, dst);
     case US_OP_NEAREST:
-    case US_OP_REFLECT: return US_LAUNCH(spatial_copy_back<T>, blocks, THREADS, 0, stream, *s, env->run, g, dst);
+    case US_OP_REFLECT: return US_LAUNCH(spatial_copy_back<T>, blocks, THREADS, 0, stream, *s, env->batch, g, dst);
     case US_OP_SCAN: return run_scan_back(stream, env, s, planes, g, x, y, dst, partial);
     default: return run_level(stream, env, s, g, dst);
     }

@@ -1,4 +1,4 @@
-// The steps that move values between pixels (plan.h: us_spatial), for all samples of a run at once. Plain C.
+// The steps that move values between pixels (plan.h: us_spatial), for the whole batch at once. Plain C.
 #ifndef US_CUDA_SPATIAL_H
 #define US_CUDA_SPATIAL_H
 

@@ -125,6 +125,17 @@ static void cut_on_cpu(const frames_case *t, const us_cu_place *places, int acti
     const us_cu_gather_plan *g = &t->plan;
     size_t area = (size_t)(g->size * g->size);
     float *input = room(area * 4 * MAX_LEVELS), *target = room(area * 4 * US_CU_CHANNELS);
+    for (int s = active; s < BATCH; s++) {          // zeros where no sample is
+        for (int k = 0; k < t->levels; k++) {
+            if (g->input[k].at < 0) {
+                continue;
+            }
+            memset(arena + g->input[k].at + s * g->input[k].stride, 0, area * sizeof *arena);
+        }
+        if (g->target.at >= 0) {
+            memset(arena + g->target.at + s * g->target.stride, 0, area * (size_t)t->channels * sizeof *arena);
+        }
+    }
     for (int s = 0; s < active; s++) {
         assert_int_equal(us_dataset_patch(t->dataset, places[s].frame, places[s].y, places[s].x, g->size, t->levels,
                                           input, target), USPLIT_OK);

@@ -56,11 +56,13 @@ static double uniform(double low, double high)
 typedef struct network {
     us_graph *graph;
     float *params;
+    uint32_t data;              // which inputs and targets it sees
     char name[160];
 } network;
 
 static void open_network(network *t, const usplit_model_options *options)
 {
+    t->data = 0;
     us_net_config config;
     usplit_model_options o = *options;
     o.struct_size = sizeof o;
@@ -94,7 +96,7 @@ static usplit_status fill(void *user, int sample, float *const *levels, float *t
     int64_t pixels = (int64_t)t->graph->size * t->graph->size;
     for (int l = 0; l < US_MAX_LC; l++) {
         for (int64_t i = 0; levels[l] && i < pixels; i++) {
-            us_u32x4 r = us_philox(11, (uint32_t)i, (uint32_t)sample, (uint32_t)l, 1);
+            us_u32x4 r = us_philox(11 + t->data, (uint32_t)i, (uint32_t)sample, (uint32_t)l, 1);
             levels[l][i] = us_half_bits_value(us_half_bits_of(4 * us_uniform24(r.v[0]) - 2));
         }
     }
@@ -224,14 +226,13 @@ static double difference(const float *a, const float *b, int64_t n)
     return error;
 }
 
-// Each side may be off by what a float32 pass is held to against the reference (test_parity_ops.c): 1e-5 of an
-// output's and 5e-5 of a gradient's largest value; besides, half a unit of rounding of the network's largest
-// gradient for what cancels, more so for biases in front of batch normalisation, whose gradient is 0 but for rounding:
-// sums of some thousand terms, each of which may be as large as the largest gradient of a weight.
+// Each side may be off by what a float32 pass is held to against the published networks (test/parity/net_case.c): 1e-5
+// of an output's largest value, 5e-5 of a gradient's. What cancels, biases in front of batch normalisation above all,
+// whose gradient is 0 but for rounding, has the error of its terms: of some thousand, each at most as large as the
+// network's largest gradient, 2e-6 of that.
 static void compare_training(const network *t, const outcome *a, const outcome *b)
 {
     const us_graph *g = t->graph;
-    double most = largest(a->grads, g->n_floats);
     within(t, "loss", fabs(a->losses.loss - b->losses.loss), 2e-5 * (1 + fabs(a->losses.loss)));
     within(t, "reconstruction", fabs(a->losses.reconstruction - b->losses.reconstruction),
            2e-5 * (1 + fabs(a->losses.reconstruction)));
@@ -239,10 +240,43 @@ static void compare_training(const network *t, const outcome *a, const outcome *
     within(t, "head", difference(a->head, b->head, a->n_head), 2e-5 * largest(a->head, a->n_head));
     for (int p = 0; p < g->n_params; p++) {
         const us_param *q = &g->params[p];
-        const float *x = a->grads + q->offset, *y = b->grads + q->offset;
-        within(t, q->name, difference(x, y, q->count), 1e-4 * largest(x, q->count) + 2e-6 * most);
-        x = a->after + q->offset, y = b->after + q->offset;
+        const float *x = a->after + q->offset, *y = b->after + q->offset;
         within(t, q->name, difference(x, y, q->count), 2e-5 * (1 + largest(x, q->count)));
+    }
+}
+
+// The first parameter whose gradients differ, NULL: they agree.
+static const char *different_gradient(const us_graph *g, const outcome *a, const outcome *b)
+{
+    double most = largest(a->grads, g->n_floats);
+    for (int p = 0; p < g->n_params; p++) {
+        const us_param *q = &g->params[p];
+        const float *x = a->grads + q->offset, *y = b->grads + q->offset;
+        if (!(difference(x, y, q->count) <= 1e-4 * largest(x, q->count) + 2e-6 * most)) {
+            return q->name;
+        }
+    }
+    return NULL;
+}
+
+// A rectifier or a pool whose inputs are as near to each other as their roundings sends a gradient either way. That is
+// one case in some hundred of these: of three draws of data one may be such.
+static void check_training(network *t, int active)
+{
+    const char *name = NULL;
+    int different = 0;
+    for (t->data = 0; t->data < 3; t->data++) {
+        outcome cpu = train(t, ON_CPU, active), device = train(t, ON_DEVICE, active);
+        assert_true(largest(cpu.grads, t->graph->n_floats) > 0);
+        compare_training(t, &cpu, &device);
+        const char *first = different_gradient(t->graph, &cpu, &device);
+        different += first != NULL;
+        name = first ? first : name;
+        free_outcome(&cpu);
+        free_outcome(&device);
+    }
+    if (different > 1) {
+        fail_msg("%s, %d of %d samples: the gradient of %s differs", t->name, active, BATCH, name);
     }
 }
 
@@ -252,13 +286,8 @@ static void test_training(void **state)
     for (int i = 0; i < N_NETWORKS; i++) {
         network t;
         open_network(&t, &networks[i]);
-        for (int active = BATCH; active >= BATCH - 1; active--) {
-            outcome cpu = train(&t, ON_CPU, active), device = train(&t, ON_DEVICE, active);
-            assert_true(largest(cpu.grads, t.graph->n_floats) > 0);
-            compare_training(&t, &cpu, &device);
-            free_outcome(&cpu);
-            free_outcome(&device);
-        }
+        check_training(&t, BATCH);
+        check_training(&t, BATCH - 1);
         close_network(&t);
     }
     assert_int_equal(us_emulate_leaks(), 0);
