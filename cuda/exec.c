@@ -47,18 +47,30 @@ typedef struct piece {
     const void *from;           // copied there once; NULL: zeroed
 } piece;
 
+// Output channels of the widest convolution without bias.
+static int64_t biasless_channels(const us_plan *plan)
+{
+    int64_t most = 0;
+    for (int i = 0; i < plan->n_convs; i++) {
+        const us_conv *c = &plan->convs[i];
+        most = c->bias < 0 && c->co > most ? c->co : most;
+    }
+    return most;
+}
+
 static usplit_status allocate(us_exec *e)
 {
     const us_cu_tables *t = &e->tables;
     int64_t floats = t->n_floats * 4, train = e->train;
     us_cu_optimiser shape = {.n_params = t->n_params, .n_floats = t->n_floats, .half = e->half};
-    piece parts[24 + USPLIT_MAX_LEVELS] = {
+    piece parts[25 + USPLIT_MAX_LEVELS] = {
         {(void **)&e->params, floats, NULL},
         {(void **)&e->m, train * floats, NULL},
         {(void **)&e->u, train * floats, NULL},
         {(void **)&e->grads, train * floats, NULL},
         {&e->weight_grads, train * t->n_floats * e->element, NULL},
         {&e->weights, e->half ? t->n_floats * e->element : 0, NULL},
+        {&e->zeros, biasless_channels(e->plan) * e->element, NULL},
         {(void **)&e->vec, (e->plan->n_vec + 16) * 4, NULL},
         {(void **)&e->moments, (t->n_moments + 1) * 8, NULL},
         {(void **)&e->norm_partials, train * us_cu_norm_partials(&shape) * 8, NULL},
@@ -69,7 +81,7 @@ static usplit_status allocate(us_exec *e)
         {(void **)&e->d_params, t->n_params * (int64_t)sizeof *t->params, t->params},
         {(void **)&e->d_bns, e->plan->n_bnorms * (int64_t)sizeof *t->bns, t->bns},
         {(void **)&e->d_masks, e->plan->n_masks * (int64_t)sizeof *t->masks, t->masks}};
-    int n = 16;
+    int n = 17;
     const us_graph *g = e->plan->graph;
     for (int i = 0; !e->half && i < g->n_latents; i++) {    // noise from outside: for comparing, in float32 only
         const us_node *z = &g->nodes[g->latent[i]];
@@ -180,18 +192,14 @@ static usplit_status build(us_exec *e, int workers)
     return USPLIT_OK;
 }
 
-// What the kernels do not know yet is refused, never computed wrong.
+// A loss that the caller computes is between two passes on the host; on a device both are one recording.
 static usplit_status check_support(const us_plan *plan)
 {
     const us_graph *g = plan->graph;
-    int known = plan->n_spatials == 0 && g->n_drops == 0 && g->n_losses <= 1 && us_net_has_logvar(&g->config) &&
-                g->config.activation == USPLIT_ACTIVATION_ELU && g->config.kl == USPLIT_KL_MONTE_CARLO;
-    for (int i = 0; i < plan->n_convs && known; i++) {
-        known = plan->convs[i].bias >= 0 && !plan->convs[i].adds_up;
-    }
-    if (!known) {
-        US_FAIL(USPLIT_ERR_UNSUPPORTED, "this network is not on CUDA devices yet; accepted: HVAE and HAE with published "
-                                        "options, or the device \"cpu\"");
+    for (int i = 0; i < g->n_losses && plan->options.mode == US_PLAN_TRAIN; i++) {
+        if (g->nodes[g->losses[i]].op == US_OP_EXTERN) {
+            US_FAIL(USPLIT_ERR_UNSUPPORTED, "a network whose loss the caller computes trains on the device \"cpu\" only");
+        }
     }
     return USPLIT_OK;
 }
@@ -343,7 +351,7 @@ static void losses_of(const us_exec *e, us_losses *losses)
 {
     const us_cu_state *s = &e->host_state;
     *losses = (us_losses){.loss = s->loss, .reconstruction = s->reconstruction, .kl = s->kl};
-    for (int i = 0; i < e->tables.loss.channels; i++) {
+    for (int i = 0; i < e->tables.loss.part[0].channels; i++) {
         losses->channel[i] = s->channel[i];
     }
     for (int i = 0; i < e->tables.loss.levels; i++) {

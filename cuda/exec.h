@@ -39,6 +39,7 @@ typedef struct us_pipe {
     int64_t workspace_bytes;
     char *block;                // its device memory, in one piece; the pointers below lie in it
     void *arena, *workspace;
+    void *weight_part;          // gradient of a shared weight, before it is added
     float *inputs, *head, *kl_weight;
     double *sums, *partials;
     unsigned *counters;
@@ -77,6 +78,7 @@ struct us_exec {
     int64_t block_bytes, pipe_bytes, pinned_bytes;
     float *params, *m, *u, *grads, *vec;
     void *weights, *weight_grads;
+    void *zeros;                // bias of the convolutions that have none
     float *total;               // gradients of a batch run in parts, made when the first such batch comes
     double *moments, *norm_partials;
     us_cu_op *ops;

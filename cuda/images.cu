@@ -35,6 +35,14 @@ US_DEVICE float mix(const us_cu_plane *p, int channels, int64_t at)
     return sum;
 }
 
+// Of a sample that is not active (program.h).
+template <typename T> US_DEVICE void clear_pixel(T *base, int pixel, int channels)
+{
+    for (int c = 0; c < channels; c++) {
+        us_from_float(0.0f, &base[(int64_t)pixel * channels + c]);
+    }
+}
+
 // Block: sample, then part of the patch (level, or the target after the last level), then stretch of pixels.
 template <typename T>
 US_KERNEL(images_gather)(us_cu_gather_plan g, const us_cu_place *places, const us_cu_run *run, T *arena, int stretches)
@@ -43,7 +51,11 @@ US_KERNEL(images_gather)(us_cu_gather_plan g, const us_cu_place *places, const u
     int pixel = us_block() % stretches * us_threads() + us_thread();
     int level = part < g.levels ? part : 0;
     const us_cu_tensor to = part < g.levels ? g.input[part] : g.target;
-    if (sample >= run->active || to.at < 0 || pixel >= g.size * g.size) {
+    if (to.at < 0 || pixel >= g.size * g.size) {
+        return;
+    }
+    if (sample >= run->active) {
+        clear_pixel(arena + to.at + sample * to.stride, pixel, part < g.levels ? 1 : g.channels);
         return;
     }
     const us_cu_place place = places[sample];
@@ -91,7 +103,7 @@ US_KERNEL(images_stitch)(us_cu_stitch_plan p, const us_cu_place *places, const u
     if (y < 0 || x < 0 || y >= p.rows || x >= p.width) {
         return;
     }
-    const T *src = arena + p.head.at + tile * p.head.stride + (int64_t)(i * p.inner + j) * 2 * p.channels + c;
+    const T *src = arena + p.head.at + tile * p.head.stride + (int64_t)(i * p.inner + j) * p.values + c;
     float *dst = p.band + (c * p.rows + y) * p.width + x;
     *dst = us_place_add(*dst, us_to_float(*src), place.sample == 0, place.sample == p.samples - 1,
                         1.0f / (float)p.samples, p.gain[c], p.offset[c]);

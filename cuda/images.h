@@ -52,12 +52,13 @@ typedef struct us_cu_stitch_plan {
     float *band;                // [channels][rows][width] grey levels, device memory
     int64_t rows, width;        // pixels beyond are dropped
     int32_t channels, inner;    // inner: side of a tile
+    int32_t values;             // of a pixel of the head; the first `channels` are means
     int32_t samples;            // posterior samples of every tile
     float gain[US_CU_CHANNELS], offset[US_CU_CHANNELS];
-    us_cu_tensor head;          // [inner][inner][2 * channels]; the first half are means
+    us_cu_tensor head;          // [inner][inner][values]
 } us_cu_stitch_plan;
 
-// Inputs and targets of the active samples into the arena; places: [batch], device memory.
+// Inputs and targets of the active samples into the arena, zeros for the others; places: [batch], device memory.
 const char *us_cu_gather(struct us_stream *s, const us_cu_env *env, const us_cu_gather_plan *plan,
                          const us_cu_place *places);
 // One posterior sample of each active tile into the band. The tiles of a launch do not overlap. Samples of a

@@ -18,6 +18,7 @@
 #include <limits.h>
 
 #include "kernels/elem.h"
+#include "kernels/spatial.h"
 #include "kernels/step.h"
 #include "plan/plan.h"
 #include "program.h"
@@ -165,6 +166,26 @@ template <int L> US_DEVICE void draw_noise(const us_cu_env *env, const us_cu_op 
     }
 }
 
+// Multipliers of the node's elements: four to a draw, channel fastest. Eight lanes begin at a multiple of four.
+template <int L>
+US_DEVICE void draw_drop(const us_cu_env *env, const us_cu_op *op, const us_walk *w, const float *a, float *v)
+{
+    const us_cu_sample *s = &env->samples[w->sample];
+    int64_t pixel = (w->y + op->oy) * (int64_t)op->k + w->x + op->ox;
+    uint32_t at = (uint32_t)(pixel * (int64_t)op->k2 + op->c0 + w->channel);
+    for (int i = 0; i < L; i += 4) {
+        float draws[4];
+        us_draw_drop4(s->drops, (uint32_t)op->level, (at + (uint32_t)i) / 4, env->dropout, draws);
+        for (int j = 0; j < 4; j++) {
+            if (L == 1) {
+                v[0] = at % 4 == (uint32_t)j ? a[0] * draws[j] : v[0];
+            } else {
+                v[i + j] = a[i + j] * draws[j];
+            }
+        }
+    }
+}
+
 // ---- Sums of one thread, in its accumulator rows ----
 
 template <int L> US_DEVICE void add_to(const us_walk *w, int row, const float *x)
@@ -223,6 +244,11 @@ US_DEVICE float gradient_scale(const us_cu_env *env, float k)
     return k * env->run->batch_scale * env->state->loss_scale;
 }
 
+US_DEVICE float kl_weight(const us_cu_env *env, const us_cu_op *op, const us_walk *w)
+{
+    return env->kl_weight[w->sample * US_CU_LEVELS + op->level];
+}
+
 #define IN(n, x) get_input<L>(w, op, n, v, x)
 #define IN1 IN(0, a)
 #define IN2 IN1, IN(1, b)
@@ -264,6 +290,9 @@ US_DEVICE void run_op(const us_cu_env *env, const us_cu_op *op, const us_walk *w
         IN1;
         read_vector<L>(env, op->vec[0] + (int64_t)w->sample * op->vec[1] + op->c0 + w->channel, b);
         EACH(b[i] * a[i]);
+    case US_U_LEAKY: IN1; EACH(us_leaky(a[i], k));
+    case US_U_LEAKY_GRAD: IN2; EACH(us_leaky_grad(a[i], b[i], k));
+    case US_U_DROP: IN1; draw_drop<L>(env, op, w, a, v); break;
     case US_U_ELU: IN1; EACH(us_elu(a[i]));
     case US_U_ELU_GRAD: IN2; EACH(us_elu_grad(a[i], b[i]));
     case US_U_SIGMOID: IN1; EACH(us_sigmoid(a[i]));
@@ -274,7 +303,7 @@ US_DEVICE void run_op(const us_cu_env *env, const us_cu_op *op, const us_walk *w
     case US_U_KL_DZ:
     case US_U_KL_DSQ:
     case US_U_KL_DSP: {
-        const float weight = env->kl_weight[w->sample * US_CU_LEVELS + op->level];
+        const float weight = kl_weight(env, op, w);
         IN3;
         if (op->code == US_U_KL_DZ) {
             EACH(us_kl_dz(a[i], b[i], c[i], weight));
@@ -283,6 +312,28 @@ US_DEVICE void run_op(const us_cu_env *env, const us_cu_op *op, const us_walk *w
             EACH(us_kl_dsq(a[i], b[i], c[i], weight));
         }
         EACH(us_kl_dsp(a[i], b[i], c[i], weight));
+    }
+    case US_U_KL_FULL: IN4; EACH(us_kl_full(a[i], b[i], c[i], d[i]));
+    case US_U_KL_FULL_DMQ: {
+        const float weight = kl_weight(env, op, w);
+        IN3;
+        EACH(us_kl_full_dmq(a[i], b[i], c[i], weight));
+    }
+    case US_U_KL_FULL_DSQ: {
+        const float weight = kl_weight(env, op, w);
+        IN2;
+        EACH(us_kl_full_dsq(a[i], b[i], weight));
+    }
+    case US_U_KL_FULL_DSP: {
+        const float weight = kl_weight(env, op, w);
+        IN4;
+        EACH(us_kl_full_dsp(a[i], b[i], c[i], d[i], weight));
+    }
+    case US_U_MSE: IN2; EACH(us_mse(a[i], b[i], k));
+    case US_U_MSE_D: {
+        const float scale = gradient_scale(env, k);
+        IN2;
+        EACH(us_mse_d(a[i], b[i], scale));
     }
     case US_U_MAX: IN1; EACH(a[i] < k ? k : a[i]);
     case US_U_NLL: IN3; EACH(us_nll(a[i], b[i], c[i]));
@@ -356,6 +407,22 @@ US_DEVICE void walk_pixels(const us_cu_program *p, const us_cu_env *env, const u
         if (w->x >= p->w) {
             w->x -= p->w;
             w->y++;
+        }
+    }
+}
+
+// A sample that is not active stores zeros: weight gradients are sums over the whole batch.
+template <typename T, int L> US_DEVICE void clear_stores(const us_cu_program *p, const us_cu_env *env, us_walk *w)
+{
+    const float zeros[L] = {0};
+    int groups = p->c / L, step = p->blocks * us_threads();
+    for (int at = us_block() % p->blocks * us_threads() + us_thread(); at < p->h * p->w * groups; at += step) {
+        w->pixel = at / groups;
+        w->channel = at % groups * L;
+        for (int i = 0; i < p->n_ops; i++) {
+            if (w->ops[i].code == US_U_STORE) {
+                store<T, L>(env, &w->ops[i], w, zeros);
+            }
         }
     }
 }
@@ -465,12 +532,18 @@ US_DEVICE double total_of(const us_cu_env *env, int slot)
     return sum;
 }
 
+// A parameter that an earlier finish has written the gradient of: the same thread of another launch, or of this one.
+US_DEVICE void add_gradient(const us_cu_env *env, const us_cu_finish *f, int64_t at, double sum)
+{
+    env->grads[at] = (float)sum + (f->adds_up ? env->grads[at] : 0.0f);
+}
+
 // One channel (networks 1.3).
 US_DEVICE void finish_channel(const us_cu_env *env, const us_cu_finish *f, int c)
 {
     double n = (double)env->run->active * (double)f->count, sum = total_of(env, f->slot + c);
     if (f->kind == US_CU_FINISH_BIAS) {
-        env->grads[f->gamma + c] = (float)sum;
+        add_gradient(env, f, f->gamma + c, sum);
         return;
     }
     double second = total_of(env, f->slot + f->c + c);
@@ -484,8 +557,8 @@ US_DEVICE void finish_channel(const us_cu_env *env, const us_cu_finish *f, int c
         env->vec[f->centre + c] = b.centre;
         return;
     }
-    env->grads[f->beta + c] = (float)sum;
-    env->grads[f->gamma + c] = (float)second;
+    add_gradient(env, f, f->beta + c, sum);
+    add_gradient(env, f, f->gamma + c, second);
     us_bn_back(sum, second, n, env->params[f->gamma + c], env->vec[f->inverse + c], &env->vec[f->ga + c],
                &env->vec[f->gb + c], &env->vec[f->gc + c]);
 }
@@ -528,11 +601,14 @@ template <typename T, int L> US_KERNEL(BOUNDS us_map_kernel)(const us_cu_program
     copy_ops(&p, &env, ops);
     us_barrier();
     int sample = us_block() / p.blocks, block = us_block() % p.blocks, groups = p.c / L;
+    us_walk w;
+    w.ops = ops;
+    w.rows = rows + us_thread() * (L < 4 ? L : 4);
+    w.sample = sample;
+    if (sample >= env.run->active) {
+        clear_stores<T, L>(&p, &env, &w);
+    }
     for (int first = 0; sample < env.run->active && first < groups; first += us_threads()) {
-        us_walk w;
-        w.ops = ops;
-        w.rows = rows + us_thread() * (L < 4 ? L : 4);
-        w.sample = sample;
         us_share s = share_of(&p, block, L, first);
         walk_pixels<T, L>(&p, &env, &s, &w);
         us_barrier();

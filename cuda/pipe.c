@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/elem.h"
+#include "spatial.h"
 
 // ---- Convolutions -------------------------------------------------------------------------------------
 
@@ -87,6 +88,18 @@ static usplit_status out_of_memory(int64_t bytes, const us_exec *e, const char *
             e->plan->graph->config.filters, e->plan->graph->size);
 }
 
+// Elements of the largest weight whose gradient is added to.
+static int64_t shared_weights(const us_exec *e)
+{
+    int64_t most = 0;
+    for (int i = 0; i < e->plan->n_convs; i++) {
+        const us_conv *c = &e->plan->convs[i];
+        int64_t count = c->adds_up ? e->plan->graph->params[c->weight].count : 0;
+        most = count > most ? count : most;
+    }
+    return most;
+}
+
 static int64_t head_floats(const us_exec *e)
 {
     return e->plan->tensors[e->plan->node_tensor[e->plan->graph->head]].floats * e->batch;
@@ -99,6 +112,7 @@ static usplit_status allocate_device(us_pipe *p)
     const piece parts[] = {
         {&p->arena, plan->sample_floats * e->batch * e->element},
         {&p->workspace, p->workspace_bytes},
+        {&p->weight_part, shared_weights(e) * e->element},
         {(void **)&p->inputs, e->input_floats * 4},
         {(void **)&p->head, e->train ? 0 : head_floats(e) * 4},
         {(void **)&p->kl_weight, (int64_t)e->batch * US_CU_LEVELS * 4},
@@ -158,7 +172,8 @@ static void make_env(us_pipe *p)
                          .samples = p->samples, .arena = p->arena, .params = e->params, .grads = e->grads,
                          .vec = e->vec, .sums = p->sums, .moments = e->moments, .partials = p->partials,
                          .counters = p->counters, .kl_weight = p->kl_weight, .batch = e->batch,
-                         .n_sums = e->plan->n_sums, .half = e->half};
+                         .n_sums = e->plan->n_sums, .half = e->half,
+                         .dropout = (float)g->config.dropout};
     for (int i = 0; i < g->n_latents; i++) {
         const us_node *z = &g->nodes[g->latent[i]];
         p->env.noise[i] = e->given[i];
@@ -201,34 +216,72 @@ void us_pipe_free(us_pipe *p)
 
 // ---- Walking over the plan ----------------------------------------------------------------------------
 
+// A shared weight's gradient is made beside the others and added.
+static usplit_status run_weight(us_pipe *p, const us_step *s, const void *src)
+{
+    us_exec *e = p->exec;
+    const us_conv *c = &e->plan->convs[s->index];
+    const us_cu_param *w = &e->tables.params[c->weight];
+    void *grad = (char *)e->weight_grads + w->at * e->element, *to = c->adds_up ? p->weight_part : grad;
+    US_CUDA_TRY(e->cuda->convs->run(p->weight[s->index], p->stream, src, us_exec_element(e, p, s->src2), NULL, to,
+                                    p->workspace));
+    if (c->adds_up) {
+        US_CUDA_TRY(us_cu_add(p->stream, &p->env, to, grad, w->count));
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status run_conv(us_pipe *p, const us_step *s, const void *src, void *dst)
+{
+    us_exec *e = p->exec;
+    const us_conv *c = &e->plan->convs[s->index];
+    const us_cu_conv_table *table = e->cuda->convs;
+    const char *weights = e->weights;
+    const void *weight = weights + e->tables.params[c->weight].at * e->element;
+    const void *bias = c->bias >= 0 ? weights + e->tables.params[c->bias].at * e->element : e->zeros;
+    if (s->kind == US_STEP_CONV_WEIGHT) {
+        return run_weight(p, s, src);
+    }
+    if (s->kind == US_STEP_CONV) {
+        US_CUDA_TRY(table->run(p->forward[s->index], p->stream, src, weight, bias, dst, p->workspace));
+    } else {
+        US_CUDA_TRY(table->run(p->back[s->index], p->stream, src, weight, NULL, dst, p->workspace));
+    }
+    return USPLIT_OK;
+}
+
+static void *element_of(const us_pipe *p, int tensor)
+{
+    return tensor >= 0 ? us_exec_element(p->exec, p, tensor) : NULL;
+}
+
+static usplit_status run_spatial(us_pipe *p, const us_step *s, const void *src, void *dst)
+{
+    us_exec *e = p->exec;
+    const us_spatial *op = &e->plan->spatials[s->index];
+    const float *planes = op->weight >= 0 ? e->params + e->tables.params[op->weight].at : NULL;
+    if (s->kind == US_STEP_SPATIAL) {
+        US_CUDA_TRY(us_cu_spatial(p->stream, &p->env, op, planes, src, dst));
+    } else {
+        US_CUDA_TRY(us_cu_spatial_back(p->stream, &p->env, op, planes, src, element_of(p, s->src2),
+                                       element_of(p, op->scanned), dst, element_of(p, op->partial)));
+    }
+    return USPLIT_OK;
+}
+
 static usplit_status run_step(us_pipe *p, const us_step *s)
 {
     us_exec *e = p->exec;
     const us_plan *plan = e->plan;
-    const us_cu_conv_table *table = e->cuda->convs;
-    const void *src = s->src >= 0 ? us_exec_element(e, p, s->src) : NULL;
-    void *dst = s->dst >= 0 ? us_exec_element(e, p, s->dst) : NULL;
-    char *weights = e->weights;
-    if (s->kind == US_STEP_MAP) {
-        US_CUDA_TRY(us_cu_map(p->stream, &e->tables.programs[s->index], &p->env));
-        return USPLIT_OK;
-    }
-    if (s->kind == US_STEP_CONV || s->kind == US_STEP_CONV_BACK || s->kind == US_STEP_CONV_WEIGHT) {
-        const us_conv *c = &plan->convs[s->index];
-        int64_t at = e->tables.params[c->weight].at * e->element;
-        const void *weight = weights + at;
-        if (s->kind == US_STEP_CONV) {
-            US_CUDA_TRY(table->run(p->forward[s->index], p->stream, src, weight,
-                                   weights + e->tables.params[c->bias].at * e->element, dst, p->workspace));
-        } else if (s->kind == US_STEP_CONV_BACK) {
-            US_CUDA_TRY(table->run(p->back[s->index], p->stream, src, weight, NULL, dst, p->workspace));
-        } else {
-            US_CUDA_TRY(table->run(p->weight[s->index], p->stream, src, us_exec_element(e, p, s->src2), NULL,
-                                   (char *)e->weight_grads + at, p->workspace));
-        }
-        return USPLIT_OK;
-    }
+    const void *src = element_of(p, s->src);
+    void *dst = element_of(p, s->dst);
     switch (s->kind) {
+    case US_STEP_MAP: US_CUDA_TRY(us_cu_map(p->stream, &e->tables.programs[s->index], &p->env)); return USPLIT_OK;
+    case US_STEP_CONV:
+    case US_STEP_CONV_BACK:
+    case US_STEP_CONV_WEIGHT: return run_conv(p, s, src, dst);
+    case US_STEP_SPATIAL:
+    case US_STEP_SPATIAL_BACK: return run_spatial(p, s, src, dst);
     case US_STEP_BN:                // done by the program that made the sums (program.h)
     case US_STEP_BN_BACK: return USPLIT_OK;
     case US_STEP_LOSS:
@@ -385,6 +438,7 @@ static void fill_samples(const us_exec *e, us_slot *slot, int n, const us_run *r
         *d = (us_cu_sample){0};
         if (e->train) {
             d->stream = us_key(run->seed, US_RNG_LATENT, (uint64_t)run->step, (uint32_t)(run->first + s));
+            d->drops = us_key(run->seed, US_RNG_DROPOUT, (uint64_t)run->step, (uint32_t)(run->first + s));
             continue;
         }
         d->stream = us_key(run->seed, US_RNG_TILE, (uint64_t)run->step, 0);

@@ -176,6 +176,7 @@ usplit_status us_exec_band_begin(us_exec *e, const us_images *images, const us_b
     int head = e->plan->node_tensor[g->head];
     e->stitch = (us_cu_stitch_plan){.band = e->band_data, .rows = band->rows, .width = band->width,
                                     .channels = g->config.channels, .inner = e->plan->tensors[head].h,
+                                    .values = e->plan->tensors[head].c,
                                     .samples = band->samples,
                                     .head = {e->plan->tensors[head].offset * e->batch, e->plan->tensors[head].floats}};
     for (int c = 0; c < g->config.channels; c++) {

@@ -7,6 +7,10 @@
 // [slot of the program][sample][block of the sample]; the last block to finish adds them up in a fixed order
 // into `sums`, and finishes what waits for them: batch statistics (networks 1.3) and bias gradients. So a
 // sum never depends on which block came first.
+//
+// A run may have fewer active samples than the batch. Convolutions go over all of them, and a weight's gradient is a
+// sum over all: so programs store zeros for the others, and what is made of zeros stays finite, and zero in the
+// backward pass.
 #ifndef US_PROGRAM_H
 #define US_PROGRAM_H
 
@@ -21,7 +25,7 @@ enum { US_CU_LEVELS = 16, US_CU_IN = 5, US_CU_LAST = -1 };
 typedef struct us_cu_op {
     int16_t code;               // us_uop_code
     int16_t dst, in[US_CU_IN];  // registers; in: US_CU_LAST, the value made last; dst: -1, kept in no register
-    int16_t level;              // NOISE, KL_*
+    int16_t level;              // NOISE, KL_*; DROP: the layer
     int32_t c0, oy, ox;         // first channel; place of the program's corner in the tensor
     int32_t t_c, t_h, t_w;      // LOAD, STORE: the tensor; PARAM: t_w values in a row
     int32_t vec[3];             // AFFINE, AFFINE2: offsets in the vector store; MASK: offset of mask and its stride
@@ -43,7 +47,7 @@ typedef struct us_cu_finish {
                                 // (dgamma); BIAS: sum g
     int32_t moments;            // BN: offset of mean[c], var[c] in `moments`
     int32_t scale, shift, inverse, centre, ga, gb, gc;      // offsets in the vector store
-    int32_t reserved;
+    int32_t adds_up;            // BN_BACK, BIAS: 1: parameters shared with an earlier finish, whose gradients it adds to
     int64_t gamma, beta;        // offsets in params; of their gradients in grads. BIAS: gamma is the bias
     int64_t count;              // values per sample
 } us_cu_finish;
@@ -51,7 +55,7 @@ typedef struct us_cu_finish {
 typedef struct us_cu_program {
     int32_t h, w, c;
     int32_t lanes;              // channels a thread works on at once: 8, or 1 where something is not divisible
-                                // by 8: c, c0, t_c, at, stride of an op, vec[] of AFFINE and of MASK
+                                // by 8: c, c0, t_c, at, stride of an op, vec[] of AFFINE and of MASK, channels of DROP
     int32_t first_op, n_ops;    // in the table of ops
     int32_t first_finish, n_finish;
     int32_t rows;               // rows of shared memory: registers, then accumulators. A row is `lanes` floats
@@ -66,6 +70,7 @@ typedef struct us_cu_program {
 // What differs from sample to sample: keys of the noise.
 typedef struct us_cu_sample {
     uint64_t stream;            // of the latent noise
+    uint64_t drops;             // of the dropout of single elements
     int32_t y[US_CU_LEVELS], x[US_CU_LEVELS];   // absolute cell of (0, 0) per level
 } us_cu_sample;
 
@@ -116,6 +121,7 @@ typedef struct us_cu_env {
     const float *noise[US_CU_LEVELS];       // given noise [batch][h][w][z]
     int32_t noise_w[US_CU_LEVELS], noise_h[US_CU_LEVELS], noise_c[US_CU_LEVELS];
     int32_t batch, n_sums, half;
+    float dropout;                          // probability, of DROP
 } us_cu_env;
 
 struct us_stream;

@@ -122,16 +122,35 @@ US_DEVICE void add_levels(const us_cu_env *env, const us_cu_loss *loss, us_cu_st
     }
 }
 
-US_DEVICE void add_channels(const us_cu_env *env, const us_cu_loss *loss, us_cu_state *state)
+// Sums of every reconstruction loss and channel over the samples: sum[part][US_CU_LEVELS] in shared memory.
+US_DEVICE void sum_parts(const us_cu_env *env, const us_cu_loss *loss, double *sum)
 {
-    double per_channel = 1.0 / ((double)env->run->active * (double)loss->pixels);
-    for (int c = us_thread(); c < loss->channels; c += us_threads()) {
-        double sum = 0;
-        for (int s = 0; s < env->run->active; s++) {
-            sum += env->sums[(int64_t)s * env->n_sums + loss->head_slot + c];
+    for (int task = us_thread(); task < loss->n_parts * US_CU_LEVELS; task += us_threads()) {
+        int channel = task % US_CU_LEVELS;
+        const us_cu_loss_part *part = &loss->part[task / US_CU_LEVELS];
+        sum[task] = 0;
+        for (int s = 0; s < env->run->active && channel < part->channels; s++) {
+            sum[task] += env->sums[(int64_t)s * env->n_sums + part->slot + channel];
         }
-        state->channel[c] = sum * per_channel;
     }
+}
+
+// Their weighted sum; the first one's channels go into the state. One thread.
+US_DEVICE double add_parts(const us_cu_env *env, const us_cu_loss *loss, us_cu_state *state, const double *sum)
+{
+    double reconstruction = 0;
+    for (int i = 0; i < loss->n_parts; i++) {
+        const us_cu_loss_part *part = &loss->part[i];
+        double per_channel = 1.0 / ((double)env->run->active * (double)part->pixels);
+        for (int c = 0; c < part->channels; c++) {
+            double of_channel = sum[i * US_CU_LEVELS + c];
+            if (i == 0) {
+                state->channel[c] = of_channel * per_channel;
+            }
+            reconstruction += part->weight * of_channel * per_channel / part->channels;
+        }
+    }
+    return reconstruction;
 }
 
 // One block.
@@ -140,15 +159,12 @@ US_KERNEL(steps_loss)(us_cu_env env, us_cu_loss loss, us_cu_state *state, float 
     if (loss.levels > 0) {
         add_levels(&env, &loss, state, kl_weight, (double *)us_shared());
     }
-    add_channels(&env, &loss, state);
+    sum_parts(&env, &loss, (double *)us_shared());
     us_barrier();
     if (us_thread() != 0) {
         return;
     }
-    double reconstruction = 0, kl = 0;
-    for (int c = 0; c < loss.channels; c++) {
-        reconstruction += state->channel[c] / loss.channels;
-    }
+    double reconstruction = add_parts(&env, &loss, state, (const double *)us_shared()), kl = 0;
     for (int i = 0; i < loss.levels; i++) {
         kl += state->level[i];
     }
@@ -420,23 +436,25 @@ const char *us_cu_adamax(us_stream *s, const us_cu_optimiser *o, const us_cu_run
     return US_LAUNCH(steps_adamax<float>, blocks, THREADS, shared, s, *o, run, state);
 }
 
-// ---- Running statistics: one block per batch normalisation ----
+// ---- Running statistics: one block per batch normalisation, which moves those of later ones that share them ----
 
 US_KERNEL(steps_running)(const us_cu_bn_running *bn, const us_cu_run *run, const us_cu_state *state,
                          const double *moments, float *params)
 {
-    const us_cu_bn_running b = bn[us_block()];
-    if (!state->ok) {
+    us_cu_bn_running b = bn[us_block()];
+    if (!state->ok || b.shared) {
         return;
     }
-    double n = (double)run->active * (double)b.count;
-    const double *mean = moments + b.moments, *var = mean + b.c;
-    for (int c = us_thread(); c < b.c; c += us_threads()) {
-        params[b.mean + c] = us_bn_run_mean(params[b.mean + c], mean[c]);
-        params[b.var + c] = us_bn_run_var(params[b.var + c], var[c], n);
-    }
-    if (us_thread() == 0) {
-        params[b.counter] += 1;
+    for (int more = 1; more; more = b.later, b = bn[b.later]) {
+        double n = (double)run->active * (double)b.count;
+        const double *mean = moments + b.moments, *var = mean + b.c;
+        for (int c = us_thread(); c < b.c; c += us_threads()) {
+            params[b.mean + c] = us_bn_run_mean(params[b.mean + c], mean[c]);
+            params[b.var + c] = us_bn_run_var(params[b.var + c], var[c], n);
+        }
+        if (us_thread() == 0) {
+            params[b.counter] += 1;
+        }
     }
 }
 
@@ -467,7 +485,30 @@ const char *us_cu_running_coefficients(us_stream *s, const us_cu_bn_running *bn,
     return US_LAUNCH(steps_coefficients, n_bn, FEW_THREADS, 0, s, bn, params, vec);
 }
 
-// ---- Conversions ----
+// ---- Sums and conversions ----
+
+template <typename T> US_KERNEL(steps_add)(const us_cu_run *run, const T *src, T *dst, int64_t n)
+{
+    for (int64_t at = first_group(); at < n && run->active; at += group_stride()) {
+        int count = n - at < GROUP ? (int)(n - at) : GROUP;
+        float x[GROUP], sum[GROUP];
+        load_group(src + at, count, x);
+        load_group(dst + at, count, sum);
+        for (int i = 0; i < GROUP; i++) {
+            sum[i] += x[i];
+        }
+        store_group(dst + at, count, sum);
+    }
+}
+
+const char *us_cu_add(us_stream *s, const us_cu_env *env, const void *src, void *dst, int64_t n)
+{
+    if (env->half) {
+        return US_LAUNCH(steps_add<us_half>, blocks_for(n), THREADS, 0, s, env->run, (const us_half *)src,
+                         (us_half *)dst, n);
+    }
+    return US_LAUNCH(steps_add<float>, blocks_for(n), THREADS, 0, s, env->run, (const float *)src, (float *)dst, n);
+}
 
 US_KERNEL(steps_to_half)(const float *src, us_half *dst, int64_t n)
 {

@@ -20,6 +20,8 @@ typedef struct us_cu_param {
 } us_cu_param;
 
 typedef struct us_cu_bn_running {   // running statistics of one batch normalisation
+    int32_t later;              // a later one of the same statistics, which are moved in that order; 0: none
+    int32_t shared;             // 1: an earlier one has moved them
     int64_t mean, var, counter, gamma, beta;    // offsets in params
     int64_t count;              // values per sample
     int32_t c, moments;         // offset of mean[c], var[c] in `moments`
@@ -31,14 +33,22 @@ typedef struct us_cu_mask {
     int64_t at;                 // offset in the vector store
 } us_cu_mask;
 
+enum { US_CU_LOSSES = 4 };
+
 typedef struct us_cu_loss_level {
     int32_t slot, c;            // sum slots of the KL per latent channel; slot -1: the level has none
     int64_t elements;           // z * h * w
 } us_cu_loss_level;
 
+typedef struct us_cu_loss_part {
+    int32_t slot, channels;     // sum slots of a reconstruction loss, per channel
+    int64_t pixels;             // of its output
+    double weight;
+} us_cu_loss_part;
+
 typedef struct us_cu_loss {
-    int32_t levels, head_slot, channels, n_kl;
-    int64_t pixels;             // of the head
+    int32_t levels, n_kl, n_parts, reserved;
+    us_cu_loss_part part[US_CU_LOSSES];         // the first is the prediction's own; at least one
     double kl_weight, free_bits;
     us_cu_loss_level level[US_CU_LEVELS];
 } us_cu_loss;
@@ -88,6 +98,8 @@ const char *us_cu_running_coefficients(struct us_stream *s, const us_cu_bn_runni
                                        const float *params, float *vec);
 // The copy of the parameters in the element type.
 const char *us_cu_copy_weights(struct us_stream *s, const us_cu_optimiser *o);
+// dst += src, n elements of the element type; no sample active: nothing.
+const char *us_cu_add(struct us_stream *s, const us_cu_env *env, const void *src, void *dst, int64_t n);
 // Floats (inputs, targets) -> arena elements, and back.
 const char *us_cu_to_elements(struct us_stream *s, const float *src, void *dst, int64_t n, int half);
 const char *us_cu_to_floats(struct us_stream *s, const void *src, float *dst, int64_t n, int half);

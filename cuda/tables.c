@@ -7,6 +7,7 @@ enum { ALIGN = 64 };                // elements: parameters in device layout
 
 _Static_assert((int)US_CU_LEVELS >= (int)USPLIT_MAX_LEVELS && (int)US_CU_LEVELS >= (int)USPLIT_MAX_CHANNELS,
                "device tables hold all levels and channels");
+_Static_assert((int)US_CU_LOSSES >= (int)US_MAX_LOSSES, "and all losses");
 
 static int64_t round_up(int64_t n, int64_t m)
 {
@@ -83,6 +84,12 @@ static void make_bns(us_cu_tables *t, const us_plan *plan)
                                        .beta = t->params[b->beta].at, .count = b->count, .c = b->c,
                                        .moments = (int32_t)t->n_moments, .scale = b->scale, .shift = b->shift};
         t->n_moments += 2 * b->c;
+        for (int j = i - 1; j >= 0 && !t->bns[i].shared; j--) {
+            if (plan->bnorms[j].mean == b->mean) {
+                t->bns[j].later = i;
+                t->bns[i].shared = 1;
+            }
+        }
     }
     for (int i = 0; i < plan->n_masks; i++) {
         const us_mask *m = &plan->masks[i];
@@ -93,10 +100,13 @@ static void make_bns(us_cu_tables *t, const us_plan *plan)
 static void make_loss(us_cu_tables *t, const us_plan *plan)
 {
     const us_graph *g = plan->graph;
-    const us_node *nll = &g->nodes[g->losses[0]], *head = &g->nodes[g->head];
-    t->loss = (us_cu_loss){.levels = g->n_latents, .head_slot = plan->loss_sums[0], .channels = nll->c,
-                           .pixels = (int64_t)head->h * head->w, .kl_weight = plan->options.kl_weight,
+    t->loss = (us_cu_loss){.levels = g->n_latents, .n_parts = g->n_losses, .kl_weight = plan->options.kl_weight,
                            .free_bits = plan->options.free_bits};
+    for (int i = 0; i < g->n_losses; i++) {
+        const us_node *n = &g->nodes[g->losses[i]], *output = &g->nodes[n->in[0]];
+        t->loss.part[i] = (us_cu_loss_part){.slot = plan->loss_sums[i], .channels = n->c, .weight = g->loss_weight[i],
+                                            .pixels = (int64_t)output->h * output->w};
+    }
     for (int i = 0; i < g->n_latents; i++) {
         const us_node *z = &g->nodes[g->latent[i]];
         int has = g->kl[i] >= 0;
@@ -124,6 +134,7 @@ static int lanes_of(const us_plan *plan, const us_program *p)
         if (op->code == US_U_LOAD || op->code == US_U_STORE) {
             ok = ok && plan->tensors[op->ref].c % 8 == 0;
         }
+        ok = ok && (op->code != US_U_DROP || (int)op->k2 % 8 == 0);
     }
     return ok ? 8 : 1;
 }
@@ -139,13 +150,14 @@ static int find_finish(const us_cu_tables *t, const us_plan *plan, int slot, us_
         *f = (us_cu_finish){.kind = b->sums == slot ? US_CU_FINISH_BN : US_CU_FINISH_BN_BACK, .c = b->c, .slot = slot,
                             .moments = t->bns[i].moments, .scale = b->scale, .shift = b->shift,
                             .inverse = b->inverse, .centre = b->centre, .ga = b->ga, .gb = b->gb, .gc = b->gc,
-                            .gamma = t->params[b->gamma].at, .beta = t->params[b->beta].at, .count = b->count};
+                            .adds_up = b->adds_up, .gamma = t->params[b->gamma].at, .beta = t->params[b->beta].at, .count = b->count};
         return 1;
     }
     for (int i = 0; i < plan->n_convs; i++) {
         const us_conv *c = &plan->convs[i];
         if (c->bias_sums == slot) {
-            *f = (us_cu_finish){.kind = US_CU_FINISH_BIAS, .c = c->co, .slot = slot, .gamma = t->params[c->bias].at};
+            *f = (us_cu_finish){.kind = US_CU_FINISH_BIAS, .c = c->co, .slot = slot, .adds_up = c->adds_up,
+                                .gamma = t->params[c->bias].at};
             return 1;
         }
     }
@@ -182,7 +194,11 @@ static us_cu_op make_op(const us_cu_tables *t, const us_plan *plan, const us_uop
     case US_U_NOISE:
     case US_U_KL_DZ:
     case US_U_KL_DSQ:
-    case US_U_KL_DSP: d.level = (int16_t)op->ref; break;
+    case US_U_KL_DSP:
+    case US_U_KL_FULL_DMQ:
+    case US_U_KL_FULL_DSQ:
+    case US_U_KL_FULL_DSP:
+    case US_U_DROP: d.level = (int16_t)op->ref; break;
     case US_U_SUM:
     case US_U_SUM2:
         d.slot = op->ref;

@@ -71,6 +71,15 @@ US_HD int us_reflect_at(int o, int n, int pad)
     return i < n ? i : 2 * (n - 1) - i;
 }
 
+// The outputs that repeat input i, in ascending order: number j of three, -1 where it repeats another number's or lies
+// outside the padding.
+US_HD int us_reflect_copy(int i, int n, int pad, int j)
+{
+    int o = j == 0 ? pad - i : j == 1 ? pad + i : pad + 2 * (n - 1) - i;
+    int there = j == 1 || (j == 0 ? i > 0 && o >= 0 : i < n - 1 && o < n + 2 * pad);
+    return there ? o : -1;
+}
+
 // ---- Recurrences of the context transfer (networks 7.4) ----
 // Directions in the order of the weight planes: 0 up (from the first row on), 1 down (from the last), 2 left (from
 // the first column), 3 right. In the output their order is left, right, up, down.

@@ -50,7 +50,7 @@ typedef struct map_case {
     us_cu_sample *samples;
 } map_case;
 
-static const double UNIT = 1.0 / 16777216;
+static const double UNIT = 1.0 / 16777216, DROP_RATE = 0.25;
 
 static inline float half_or_float(float x, int half)
 {
@@ -66,6 +66,7 @@ static inline double larger(double a, double b)
 
 typedef struct kl_terms {
     double u, error, log_p, log_q, log_error;
+    double r, r_error;          // in closed form: sigma_q / sigma_p
 } kl_terms;
 
 static inline double log_bound(const map_value *s)
@@ -78,6 +79,16 @@ static inline kl_terms kl_of(const map_value *z, const map_value *mu, const map_
 {
     kl_terms t = {.u = (z->bound + mu->bound) / s->low};
     t.error = (z->error + mu->error) / s->low + t.u * s->error / s->low + 4 * UNIT * t.u;
+    return t;
+}
+
+static inline kl_terms kl_full_of(const map_value *mu_q, const map_value *s_q, const map_value *mu_p,
+                                  const map_value *s_p)
+{
+    kl_terms t = kl_of(mu_q, mu_p, s_p);
+    t.log_p = log_bound(s_p), t.log_q = log_bound(s_q);
+    t.r = s_q->bound / s_p->low;
+    t.r_error = s_q->error / s_p->low + t.r * s_p->error / s_p->low + 4 * UNIT * t.r;
     return t;
 }
 
@@ -141,6 +152,39 @@ static inline map_value bounds_of(int code, const map_value *const *in, double k
         r.bound = weight * (1 + t.u * t.u) / c->low, n = 8;
         r.error = weight * (2 * t.u * t.error / c->low + (1 + t.u * t.u) * c->error / floor2);
         break;
+    case US_U_KL_FULL:
+        t = kl_full_of(a, b, c, d);
+        r.bound = t.log_p + t.log_q + 0.5 * (t.r * t.r + t.u * t.u) + 0.5;
+        r.error = d->error / d->low + b->error / b->low + 4 * UNIT * (2 + t.log_p + t.log_q) + t.r * t.r_error +
+                  t.u * t.error;
+        break;
+    case US_U_KL_FULL_DMQ:
+        t = kl_of(a, b, c);
+        r.bound = weight * t.u / c->low, n = 8;
+        r.error = weight * (t.error / c->low + t.u * c->error / (c->low * c->low));
+        break;
+    case US_U_KL_FULL_DSQ:
+        floor2 = b->low * b->low;
+        r.bound = weight * (a->bound / floor2 + 1 / a->low), n = 8;
+        r.error = weight * (a->error / floor2 + 2 * a->bound * b->error / (floor2 * b->low) +
+                            a->error / (a->low * a->low));
+        break;
+    case US_U_KL_FULL_DSP:
+        t = kl_full_of(a, b, c, d);
+        apart = 1 + t.r * t.r + t.u * t.u;
+        r.bound = weight * apart / d->low, n = 8;
+        r.error = weight * (2 * (t.r * t.r_error + t.u * t.error) / d->low + apart * d->error / (d->low * d->low));
+        break;
+    case US_U_LEAKY:                            // slopes are at most 1
+    case US_U_LEAKY_GRAD: r.bound = a->bound, r.error = a->error; break;
+    case US_U_DROP: r.bound = a->bound / (1 - DROP_RATE), r.error = a->error / (1 - DROP_RATE); break;
+    case US_U_MSE:
+    case US_U_MSE_D:
+        apart = a->bound + b->bound;
+        r.error = a->error + b->error + UNIT * apart;               // of the difference
+        r.error *= fabs(k) * (code == US_U_MSE ? 2 * apart : 1);
+        r.bound = fabs(k) * apart * (code == US_U_MSE ? apart : 1);
+        break;
     case US_U_MAX: r.bound = larger(a->bound, fabs(k)), r.low = k > 0 ? k : 0, r.error = a->error; break;
     case US_U_NLL:
     case US_U_NLL_DM:
@@ -181,12 +225,13 @@ static const int map_arity[] = {
 static inline int positive_inputs(int code)
 {
     return code == US_U_KL ? 12 : code == US_U_KL_DZ || code == US_U_KL_DSQ || code == US_U_KL_DSP ? 4
-           : code == US_U_SIGMA_GRAD ? 4 : 0;
+           : code == US_U_SIGMA_GRAD || code == US_U_KL_FULL_DMQ ? 4 : code == US_U_KL_FULL_DSQ ? 3
+           : code == US_U_KL_FULL || code == US_U_KL_FULL_DSP ? 10 : 0;
 }
 
 static inline int exact_inputs(int code)
 {
-    return code == US_U_SIGMA_GRAD ? 2 : code == US_U_NLL_DLV ? 8 : 0;
+    return code == US_U_SIGMA_GRAD || code == US_U_LEAKY_GRAD ? 2 : code == US_U_NLL_DLV ? 8 : 0;
 }
 
 // A register made so far, -1: none is fit.
@@ -284,7 +329,7 @@ static inline void push_compute(map_case *m, int code)
         }
         in[i] = &m->values[op.in[i]];
     }
-    if (code == US_U_NLL_DM || code == US_U_NLL_DLV) {
+    if (code == US_U_NLL_DM || code == US_U_NLL_DLV || code == US_U_MSE_D) {
         k *= m->batch_scale * m->loss_scale;
     }
     if (((code == US_U_SIGMA || code == US_U_SIGMOID) && in[0]->bound > 4) ||
@@ -303,6 +348,12 @@ static inline void push_compute(map_case *m, int code)
     if (code == US_U_MASK) {
         op.c0 = below(2) * m->lanes;
         op.ref = 0;
+    }
+    if (code == US_U_DROP) {                    // a part of a node that is wider and has more channels
+        op.oy = below(3), op.ox = below(3);
+        op.c0 = below(3) * m->lanes;
+        op.k = (float)(m->program.w + op.ox + below(3));
+        op.k2 = (float)(m->program.c + op.c0 + below(3) * m->lanes);
     }
     us_cu_op *d = push(m, op, &v);
     if (code == US_U_MASK) {
@@ -372,6 +423,7 @@ static inline void case_end(map_case *m)
     number_rows(m->ops, &m->shape, p->n_regs);
     m->plan = (us_plan){.graph = &m->graph, .tensors = m->tensors, .masks = &m->mask, .max_regs = p->n_regs};
     m->graph.nodes = m->nodes;
+    m->graph.config.dropout = DROP_RATE;
     m->graph.params = &m->prior;
     size_t prior = (size_t)(m->prior.dims[1] * m->prior.dims[2] * m->prior.dims[3] + m->prior.offset);
     size_t arena = (size_t)(m->batch * m->sample_floats), noise = (size_t)(m->batch * m->noise_h * m->noise_w * p->c);
@@ -394,6 +446,7 @@ static inline void case_end(map_case *m)
     }
     for (int s = 0; s < m->batch; s++) {
         m->samples[s].stream = (uint64_t)draw() << 32 | draw();
+        m->samples[s].drops = (uint64_t)draw() << 32 | draw();
         for (int i = 0; i < LEVELS; i++) {
             m->samples[s].y[i] = below(2000) - 1000, m->samples[s].x[i] = below(2000) - 1000;
         }
@@ -424,7 +477,7 @@ static inline void run_cpu(const map_case *m, float *arena, double *sums)
         us_map_env env = {.plan = &m->plan, .sample_base = arena + s * m->sample_floats, .params = m->params,
                           .vec = m->vec, .sample = s, .sums = sums + s * m->n_sums,
                           .kl_weight = m->kl_weight + s * US_CU_LEVELS, .batch_scale = m->batch_scale * m->loss_scale,
-                          .stream = m->samples[s].stream, .mean_latents = m->mean_latents, .registers = registers,
+                          .stream = m->samples[s].stream, .drops = m->samples[s].drops, .mean_latents = m->mean_latents, .registers = registers,
                           .block = US_BLOCK};
         for (int i = 0; i < LEVELS; i++) {
             env.noise_y[i] = m->samples[s].y[i], env.noise_x[i] = m->samples[s].x[i];

@@ -125,6 +125,17 @@ static void cut_on_cpu(const frames_case *t, const us_cu_place *places, int acti
     const us_cu_gather_plan *g = &t->plan;
     size_t area = (size_t)(g->size * g->size);
     float *input = room(area * 4 * MAX_LEVELS), *target = room(area * 4 * US_CU_CHANNELS);
+    for (int s = active; s < BATCH; s++) {          // zeros where no sample is
+        for (int k = 0; k < t->levels; k++) {
+            if (g->input[k].at < 0) {
+                continue;
+            }
+            memset(arena + g->input[k].at + s * g->input[k].stride, 0, area * sizeof *arena);
+        }
+        if (g->target.at >= 0) {
+            memset(arena + g->target.at + s * g->target.stride, 0, area * (size_t)t->channels * sizeof *arena);
+        }
+    }
     for (int s = 0; s < active; s++) {
         assert_int_equal(us_dataset_patch(t->dataset, places[s].frame, places[s].y, places[s].x, g->size, t->levels,
                                           input, target), USPLIT_OK);
@@ -294,7 +305,7 @@ static void add_tile(const us_cu_stitch_plan *p, const us_cu_place *place, const
         for (int64_t i = 0; i < g && place->y + i < p->rows; i++) {
             for (int64_t j = 0; j < g && place->x + j < p->width; j++) {
                 float *dst = band + ((int64_t)c * p->rows + place->y + i) * p->width + place->x + j;
-                float mean = head[(i * g + j) * 2 * k + c], sum = place->sample ? *dst + mean : mean;
+                float mean = head[(i * g + j) * p->values + c], sum = place->sample ? *dst + mean : mean;
                 *dst = last ? p->gain[c] * (share * sum) + p->offset[c] : sum;
             }
         }
@@ -321,7 +332,8 @@ static void test_stitch(void **state)
         us_cu_stitch_plan p = {.inner = 1 + below(20), .channels = 1 + below(4), .samples = 1 + below(4)};
         p.rows = 1 + 2 * p.inner + below(30);       // more than BATCH tiles
         p.width = 1 + 2 * p.inner + below(30);
-        size_t area = (size_t)(p.inner * p.inner * 2 * p.channels), n = (size_t)(p.rows * p.width * p.channels);
+        p.values = p.channels * (1 + below(2));     // with log-variances or without
+        size_t area = (size_t)(p.inner * p.inner * p.values), n = (size_t)(p.rows * p.width * p.channels);
         p.head = (us_cu_tensor){below(9), (int64_t)area + below(9)};
         for (int c = 0; c < p.channels; c++) {
             p.gain[c] = 50 + 10 * real();

@@ -71,34 +71,49 @@ static void test_masks(void **state)
 typedef struct loss_case {
     us_plan plan;
     us_graph graph;
-    us_node nodes[2 + USPLIT_MAX_LEVELS];
+    us_node nodes[2 * US_MAX_LOSSES + USPLIT_MAX_LEVELS];
     us_exec exec;
     us_cu_loss loss;
 } loss_case;
 
-// A network of nothing but what losses look at: nodes 0 head, 1 NLL, 2 + i latent i.
+// Reconstruction losses: nodes 2 i output, 2 i + 1 loss. Returns the first slot behind theirs.
+static int make_parts(loss_case *t, int slot)
+{
+    int n = below(2) ? 1 : 1 + below(US_MAX_LOSSES);
+    t->graph.n_losses = t->loss.n_parts = n;
+    for (int i = 0; i < n; i++) {
+        us_node *output = &t->nodes[2 * i], *loss = output + 1;
+        *output = (us_node){.h = 1 + below(9), .w = 1 + below(9)};
+        *loss = (us_node){.c = 1 + below(USPLIT_MAX_CHANNELS), .in = {2 * i}};
+        t->graph.losses[i] = 2 * i + 1;
+        t->graph.loss_weight[i] = n == 1 ? 1 : 0.1 + (double)real() / 16;
+        t->plan.loss_sums[i] = slot;
+        t->loss.part[i] = (us_cu_loss_part){.slot = slot, .channels = loss->c, .pixels = (int64_t)output->h * output->w,
+                                            .weight = t->graph.loss_weight[i]};
+        slot += loss->c;
+    }
+    return slot;
+}
+
+// A network of nothing but what losses look at: LATENT + i latent i.
 static void make_loss_case(loss_case *t, int free_bits)
 {
-    int levels = 1 + below(USPLIT_MAX_LEVELS), channels = 1 + below(4), slot = below(5);
-    *t = (loss_case){.graph = {.nodes = t->nodes, .losses = {1}, .loss_weight = {1}, .n_losses = 1}, .plan = {.graph = &t->graph}};
+    enum { LATENT = 2 * US_MAX_LOSSES };
+    int levels = below(USPLIT_MAX_LEVELS + 1), slot;
+    *t = (loss_case){.graph = {.nodes = t->nodes}, .plan = {.graph = &t->graph}};
     t->exec = (us_exec){.plan = &t->plan, .samples = 1 + below(120)};
     t->exec.active = 1 + below(t->exec.samples);
-    t->nodes[0] = (us_node){.h = 1 + below(9), .w = 1 + below(9)};
-    t->nodes[1] = (us_node){.c = channels};
-    t->graph.n_latents = levels;
-    t->plan.loss_sums[0] = slot;
-    slot += channels;
+    slot = make_parts(t, below(5));
+    t->graph.n_latents = t->loss.levels = levels;
     t->plan.options.kl_weight = 0.25 * below(9);
     t->plan.options.free_bits = free_bits ? 0.5 : 0;
-    t->loss = (us_cu_loss){.levels = levels, .head_slot = t->plan.loss_sums[0], .channels = channels,
-                           .pixels = (int64_t)t->nodes[0].h * t->nodes[0].w,
-                           .kl_weight = t->plan.options.kl_weight, .free_bits = t->plan.options.free_bits};
+    t->loss.kl_weight = t->plan.options.kl_weight, t->loss.free_bits = t->plan.options.free_bits;
     for (int i = 0; i < levels; i++) {
-        us_node *z = &t->nodes[2 + i];
+        us_node *z = &t->nodes[LATENT + i];
         int has = below(4) > 0;
         *z = (us_node){.c = 1 + below(40), .h = 1 + below(4), .w = 1 + below(4)};
-        t->graph.latent[i] = 2 + i;
-        t->graph.kl[i] = has ? 2 + i : -1;
+        t->graph.latent[i] = LATENT + i;
+        t->graph.kl[i] = has ? LATENT + i : -1;
         t->plan.kl_sums[i] = slot;
         t->loss.n_kl += has;
         t->loss.level[i] = (us_cu_loss_level){has ? slot : -1, z->c, (int64_t)z->c * z->h * z->w};
@@ -117,7 +132,7 @@ static void check_losses(const us_losses *want, const us_cu_state *got, const us
     same_value(got->loss, want->loss, error);
     same_value(got->reconstruction, want->reconstruction, error);
     same_value(got->kl, want->kl, error);
-    for (int c = 0; c < loss->channels; c++) {
+    for (int c = 0; c < loss->part[0].channels; c++) {
         same_value(got->channel[c], want->channel[c], error);
     }
     for (int i = 0; i < loss->levels; i++) {
@@ -173,7 +188,7 @@ static void test_loss(void **state)
                 not_bound += w > 0 && round % 2;
             }
         }
-        rounds_of_block += e->active > 256 / t.loss.levels;
+        rounds_of_block += t.loss.levels && e->active > 256 / t.loss.levels;
         us_device_free(there);
         us_device_free(env.sums);
         free(e->sums);

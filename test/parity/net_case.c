@@ -710,10 +710,10 @@ static usplit_status open_context(net_case *c, const us_net_device *device)
     return USPLIT_OK;
 }
 
-// Noise is handed over in float32 only: in half what needs none, means of the latents and the HAE.
+// Noise is handed over in float32 only: in half what needs none, means of the latents and networks without latents.
 static int noise_can_be_given(const net_case *c)
 {
-    return !c->half || c->config.family == USPLIT_FAMILY_HAE;
+    return !c->half || c->config.family != USPLIT_FAMILY_HVAE;
 }
 
 int us_net_case(const char *path, const us_net_device *device, us_net_report report, void *user, const char **why)
