@@ -33,6 +33,8 @@ int setup_context(usplit_context **out, const machine_args *args)
     options.threads = (int32_t)args->threads;
     options.precision = args->precision;
     options.deterministic = args->deterministic;
+    options.tune = args->tune;
+    options.cache_folder = args->cache;
     options.log = on_log;
     CLI_LIB(usplit_context_create(out, &options));
 done:

@@ -15,7 +15,8 @@ typedef struct machine_args {
     const char *device;         // NULL: auto
     int64_t threads;            // 0: all
     int precision;              // USPLIT_PRECISION_*: the choices of --precision are in their order
-    int deterministic;
+    int deterministic, tune;
+    const char *cache;          // folder; NULL: none
 } machine_args;
 
 #define THREADS_SPEC(m) {"--threads", NULL, ARG_INT, &(m).threads, 0, 1024, "N", "CPU threads; 0: one per core (0)"}
@@ -25,6 +26,10 @@ typedef struct machine_args {
      "bits of the numbers computed with: auto is 16 on CUDA, 32 on the CPU, which has no 16 (auto)"},  \
     {"--deterministic", NULL, ARG_FLAG, &(m).deterministic, 0, 0, NULL,                                \
      "CUDA: only algorithms whose results repeat to the bit; the CPU's always do"},                    \
+    {"--tune", NULL, ARG_FLAG, &(m).tune, 0, 0, NULL,                                                  \
+     "CUDA: time ways to do each convolution first and take the fastest; costs seconds at the start"}, \
+    {"--cache", NULL, ARG_TEXT, &(m).cache, 0, 0, "FOLDER",                                            \
+     "CUDA: an existing folder where the ways taken are kept for the next run (nowhere)"},             \
     THREADS_SPEC(m)
 
 // Creates the context; warnings of the library go to stderr.
