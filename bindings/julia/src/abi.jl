@@ -104,7 +104,8 @@ struct usplit_context_options
     log::Ptr{Cvoid}
     log_user::Ptr{Cvoid}
     deterministic::Int32
-    reserved0::Int32
+    tune::Int32
+    cache_folder::Ptr{UInt8}
 end
 
 struct usplit_context_facts

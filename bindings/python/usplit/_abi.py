@@ -163,7 +163,8 @@ class usplit_context_options(Structure):
         ("log", usplit_log_fn),
         ("log_user", c_void_p),
         ("deterministic", c_int32),
-        ("reserved0", c_int32),
+        ("tune", c_int32),
+        ("cache_folder", c_char_p),
     ]
 
 
