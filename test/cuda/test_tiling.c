@@ -18,6 +18,9 @@ static void test_equals_the_cpu(void **state)
         {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN, 0, USPLIT_COVER_ALL, 1, 1, 97, 16},
         {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA, 0, USPLIT_COVER_WHOLE_TILES, 1, 2, 50, 43},
         {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 1, USPLIT_COVER_ALL, 2, 2, 40, 33},
+        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 41, 35},        // heads of means alone
+        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_CONTEXT_AWARE, 0, USPLIT_COVER_ALL, 1, 2, 30, 37},
+        {USPLIT_FAMILY_BRAVENET, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 33, 30},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         begin_case((uint32_t)i + 1);
@@ -27,7 +30,8 @@ static void test_equals_the_cpu(void **state)
             if (there) {
                 emulated_take(c, 0);
             }
-            usplit_model *m = make_model(c, cases[i].family, cases[i].variant, 2, 16);
+            usplit_model *m = make_model(c, cases[i].family, cases[i].variant,
+                                         cases[i].family == USPLIT_FAMILY_BRAVENET ? 4 : 2, 16);
             usplit_tiler_options o = make_options(cases[i].outer, -1, cases[i].cover);
             usplit_tiler_result r;
             o.samples = cases[i].samples;
