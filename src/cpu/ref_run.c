@@ -303,22 +303,27 @@ const double *us_ref_gradient(const us_ref *r, int node)
     return r->places[node].gradient;
 }
 
+// A module that is used twice is updated twice, in the order of its calls (networks 1.3).
 void us_ref_statistics(const us_ref *r, const float *params, double *after)
 {
     const us_graph *g = r->graph;
+    for (int i = 0; i < g->n_params; i++) {
+        const us_param *p = &g->params[i];
+        for (int64_t j = p->offset; !us_param_trained(p) && j < p->offset + p->count; j++) {
+            after[j] = params[j];
+        }
+    }
     for (int i = 0; i < g->n_nodes; i++) {
         const us_node *n = &g->nodes[i];
         if (n->op != US_OP_BNORM) {
             continue;
         }
-        int64_t mean = g->params[n->mean].offset, var = g->params[n->var].offset;
-        int64_t counter = g->params[n->counter].offset;
+        double *mean = after + g->params[n->mean].offset, *var = after + g->params[n->var].offset;
         double count = (double)r->batch * n->h * n->w;
         for (int c = 0; c < n->c; c++) {
-            after[mean + c] = (1 - US_BN_MOMENTUM) * params[mean + c] + US_BN_MOMENTUM * r->places[i].mean[c];
-            after[var + c] = (1 - US_BN_MOMENTUM) * params[var + c] +
-                             US_BN_MOMENTUM * r->places[i].var[c] * count / (count - 1);
+            mean[c] = (1 - US_BN_MOMENTUM) * mean[c] + US_BN_MOMENTUM * r->places[i].mean[c];
+            var[c] = (1 - US_BN_MOMENTUM) * var[c] + US_BN_MOMENTUM * r->places[i].var[c] * count / (count - 1);
         }
-        after[counter] = params[counter] + 1.0;
+        after[g->params[n->counter].offset] += 1;
     }
 }

@@ -684,18 +684,26 @@ static int deserves_memory(const us_lowering *l, int node)
     return uses > 1;
 }
 
+// The head of a prediction is handed over as the wanted window, even where it had to be computed whole.
 static usplit_status lower_outputs(us_lowering *l, int node)
 {
     us_plan *p = l->plan;
-    int head = p->options.mode == US_PLAN_PREDICT && node == l->graph->head;
-    for (int i = 0; i < p->options.n_outputs; i++) {
-        head |= p->options.outputs[i] == node;
+    us_rect rect = l->need[node];
+    int read = p->options.mode == US_PLAN_PREDICT && node == l->graph->head;
+    if (read && p->options.want.h) {
+        rect = p->options.want;
     }
-    if (!head) {
+    for (int i = 0; i < p->options.n_outputs; i++) {
+        if (p->options.outputs[i] == node) {
+            rect = l->need[node];
+            read = 1;
+        }
+    }
+    if (!read) {
         return USPLIT_OK;
     }
     int tensor;
-    US_TRY(us_emit_tensor(l, l->forward[node], l->need[node], &tensor));
+    US_TRY(us_emit_tensor(l, l->forward[node], rect, &tensor));
     p->tensors[tensor].output = 1;
     p->node_tensor[node] = tensor;
     return USPLIT_OK;

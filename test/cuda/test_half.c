@@ -26,7 +26,11 @@ static usplit_context *context_there(int half)
     return c;
 }
 
-static outcome train(int half, int family, double first_scale)
+typedef struct network {
+    int family, variant, levels, patch;
+} network;
+
+static outcome train(int half, network net, double first_scale)
 {
     usplit_context *c = context_there(half);
     usplit_dataset *dataset;
@@ -45,12 +49,12 @@ static outcome train(int half, int family, double first_scale)
     cr.size = 64;
     cr.n_curves = 2;
     ds.levels = 3;
-    mo.family = family;
-    mo.variant = USPLIT_VARIANT_REGULAR;
-    mo.levels = 2;
+    mo.family = net.family;
+    mo.variant = net.variant;
+    mo.levels = net.levels;
     mo.filters = 8;
     mo.z_dims[0] = 8;
-    mo.patch = 16;
+    mo.patch = net.patch;
     to.batch = 5;
     to.seed = 3;
     to.max_epochs = 2;
@@ -79,9 +83,12 @@ static outcome train(int half, int family, double first_scale)
 static void test_training_follows_float32(void **state)
 {
     (void)state;
-    const int families[] = {USPLIT_FAMILY_HAE, USPLIT_FAMILY_HVAE};
-    for (int f = 0; f < 2; f++) {
-        outcome a = train(0, families[f], 1), b = train(1, families[f], 1024);
+    const network nets[] = {{USPLIT_FAMILY_HAE, USPLIT_VARIANT_REGULAR, 2, 16},
+                            {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 2, 16},
+                            {USPLIT_FAMILY_UNET, USPLIT_VARIANT_CONTEXT_AWARE, 2, 16},
+                            {USPLIT_FAMILY_BRAVENET, USPLIT_VARIANT_REGULAR, 4, 16}};
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {
+        outcome a = train(0, nets[i], 1), b = train(1, nets[i], 1024);
         assert_true(a.epoch[1].loss < a.epoch[0].loss);
         assert_true(b.skipped == 0);
         assert_true(fabs(a.epoch[0].loss - b.epoch[0].loss) <= 2e-3 * fabs(a.epoch[0].loss));
@@ -98,7 +105,7 @@ static void test_training_follows_float32(void **state)
 static void test_overflow_halves_the_scale(void **state)
 {
     (void)state;
-    outcome o = train(1, USPLIT_FAMILY_HAE, 1073741824.0);
+    outcome o = train(1, (network){USPLIT_FAMILY_HAE, USPLIT_VARIANT_REGULAR, 2, 16}, 1073741824.0);
     assert_true(o.skipped > 0);
     assert_true(o.loss_scale == 1073741824.0 / (double)((int64_t)1 << o.skipped));
     for (int64_t i = 0; i < o.n; i++) {

@@ -512,18 +512,23 @@ static void test_running(void **state)
         us_param params[5 * N];
         int64_t moments_at[N], floats = 3, vecs = 1, moments = 2;
         for (int i = 0; i < N; i++) {
-            int c = 1 + below(100);
+            int c = 1 + below(100), shares = i >= 2 && round % 2 ? i - 2 : -1;     // the parameters of an earlier one
             us_bnorm *b = &bnorms[i];
+            c = shares >= 0 ? bnorms[shares].c : c;
             *b = (us_bnorm){.c = c, .gamma = 5 * i, .beta = 5 * i + 1, .mean = 5 * i + 2, .var = 5 * i + 3,
                             .counter = 5 * i + 4, .count = 2 + below(50), .scale = (int)vecs, .shift = (int)vecs + c};
             for (int p = 0; p < 5; p++) {
-                params[5 * i + p].offset = floats;
-                floats += c + below(9);
+                params[5 * i + p].offset = shares >= 0 ? params[5 * shares + p].offset : floats;
+                floats += shares >= 0 ? 0 : c + below(9);
             }
             table[i] = (us_cu_bn_running){
                 .mean = params[b->mean].offset, .var = params[b->var].offset, .counter = params[b->counter].offset,
                 .gamma = params[b->gamma].offset, .beta = params[b->beta].offset, .count = b->count, .c = c,
                 .moments = (int32_t)moments, .scale = b->scale, .shift = b->shift};
+            if (shares >= 0) {
+                table[shares].later = i;
+                table[i].shared = 1;
+            }
             moments_at[i] = moments;
             moments += 2 * c;
             vecs += 2 * c + 3;
@@ -605,6 +610,33 @@ static void test_conversions(void **state)
     }
 }
 
+// dst += src, where a sample is active.
+static void test_add(void **state)
+{
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        begin_round(round);
+        int half = round % 2;
+        size_t n = 1 + (size_t)below(round % 10 ? 5000 : 600000);
+        float *x = random_floats(n, 1), *y = random_floats(n, 1), *got = room(n * sizeof *got);
+        us_cu_run run = {.active = round % 5 > 0}, *there = up(&run, sizeof run);
+        us_cu_env env = {.run = there, .half = half};
+        void *src = elements_up(x, n, half), *dst = elements_up(y, n, half);
+        ok(us_cu_add(stream, &env, src, dst, (int64_t)n));
+        elements_down(got, dst, n, half);
+        for (size_t i = 0; i < n; i++) {
+            float a = half ? us_half_bits_value(us_half_bits_of(x[i])) : x[i];
+            float b = half ? us_half_bits_value(us_half_bits_of(y[i])) : y[i], want = run.active ? a + b : b;
+            assert_true(got[i] == (half ? us_half_bits_value(us_half_bits_of(want)) : want));
+        }
+        us_device_free(src);
+        us_device_free(there);
+        free(x);
+        free(y);
+        free(got);
+    }
+}
+
 static void test_copy_weights(void **state)
 {
     for (int half = 0; half < 2; half++) {
@@ -626,7 +658,7 @@ int main(void)
         cmocka_unit_test(test_masks),       cmocka_unit_test(test_loss),    cmocka_unit_test(test_prior),
         cmocka_unit_test(test_optimiser),   cmocka_unit_test(test_skipped), cmocka_unit_test(test_large),
         cmocka_unit_test(test_running),     cmocka_unit_test(test_conversions),
-        cmocka_unit_test(test_copy_weights),
+        cmocka_unit_test(test_copy_weights), cmocka_unit_test(test_add),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
