@@ -132,7 +132,7 @@ done:
     return rc;
 }
 
-// The limit of this session, where there is one of all: the library counts from the start of a run. *done: there is
+// The limit of this command, where there is one of all: the library counts from the start of a run. *done: there is
 // nothing left.
 static int limit_seconds(usplit_trainer **trainer, usplit_model *model, usplit_dataset *dataset,
                          usplit_trainer_options *options, const train_files *files, const train_run_options *run,
