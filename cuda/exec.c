@@ -204,6 +204,10 @@ static usplit_status build(us_exec *e, int workers)
         US_TRY(us_pipe_make(&e->pipes[i], e));
     }
     keep_choices(e);
+    if (e->n_plain > 0 && e->cuda->choices) {       // else it is a test's device, where all are
+        us_context_log(e->context, USPLIT_LOG_INFO, "%d convolutions run on plain kernels: no library has an engine",
+                       e->n_plain);
+    }
     return USPLIT_OK;
 }
 

@@ -159,8 +159,8 @@ usplit_status us_exec_band_begin(us_exec *e, const us_images *images, const us_b
     US_TRY(make_room(e, floats, planes, &refused));
     if (refused) {
         US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB on %s for rows of the image were refused (%s); a smaller batch (now "
-                "%d), a memory budget or a narrower image helps", (double)floats * 4 / 1048576, e->cuda->facts.name, refused,
-                e->batch);
+                "%d), a memory budget or a narrower image helps", (double)floats * 4 / 1048576, e->cuda->facts.name,
+                refused, e->batch);
     }
     US_TRY(band_room(e, g->config.channels * band->rows * band->width));
     US_TRY(take(e, images));

@@ -100,8 +100,8 @@ static usplit_status tell(int ordinal, us_device_words *words)
 
 const us_plugin *us_cuda_open(const us_plugin_host *of)
 {
-    static const us_plugin plugin = {.version = USPLIT_VERSION_NUMBER, .shape = US_PLUGIN_SHAPE, .backend = &us_backend_cuda,
-                                     .count = count,
+    static const us_plugin plugin = {.version = USPLIT_VERSION_NUMBER, .shape = US_PLUGIN_SHAPE,
+                                     .backend = &us_backend_cuda, .count = count,
                                      .open = open_device, .close = close_device, .tell = tell};
     us_host_set(of);
     return &plugin;

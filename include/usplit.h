@@ -151,8 +151,8 @@ typedef struct usplit_context_options {
     int32_t deterministic;      /* CUDA: 1: only algorithms whose results repeat to the bit on one device. The CPU
                                    always repeats */
     int32_t tune;               /* CUDA: 1: while a network is made ready, ways to do its convolutions are timed and
-                                   the fastest taken, which takes seconds; 0: the libraries' own first choice. No
-                                   effect with `deterministic` */
+                                   the fastest taken, so that it takes longer; 0: the libraries' own first choice.
+                                   No effect with `deterministic` */
     const char *cache_folder;   /* CUDA: an existing folder, where the ways taken are kept in a small file for the
                                    next process; NULL (default): nowhere. Within a context they are always shared.
                                    Whoever may write there is trusted. Copied */

@@ -27,7 +27,7 @@ typedef struct machine_args {
     {"--deterministic", NULL, ARG_FLAG, &(m).deterministic, 0, 0, NULL,                                \
      "CUDA: only algorithms whose results repeat to the bit; the CPU's always do"},                    \
     {"--tune", NULL, ARG_FLAG, &(m).tune, 0, 0, NULL,                                                  \
-     "CUDA: time ways to do each convolution first and take the fastest; costs seconds at the start"}, \
+     "CUDA: time ways to do each convolution first and take the fastest; a longer start"},             \
     {"--cache", NULL, ARG_TEXT, &(m).cache, 0, 0, "FOLDER",                                            \
      "CUDA: an existing folder where the ways taken are kept for the next run (nowhere)"},             \
     THREADS_SPEC(m)

@@ -1,7 +1,7 @@
 // cuDNN on a machine without a GPU: told the properties of one, it takes our graphs, proposes engines and finalises
 // execution plans for them, as it would there. So everything of cuda/cudnn_graph.c and conv_cudnn.c but the running
 // itself is tried, for three generations of GPUs, in both precisions:
-//   - the shapes of test/cuda/conv_shapes.h: there are engines that keep our rules, and each comes back from its recipe;
+//   - the shapes of test/cuda/conv_shapes.h: there are engines that keep our rules, each comes back from its recipe;
 //   - every convolution of the published networks, in training and in tiled prediction: there is an engine.
 // Prints a line per case.
 #include <stdio.h>

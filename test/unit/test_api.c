@@ -174,6 +174,12 @@ static void devices(void **state)
     refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "7");
     o.precision = USPLIT_PRECISION_FLOAT32;
     o.deterministic = 1;
+    o.cache_folder = "/nowhere/at/all";                     // of no interest to the CPU
+    must(usplit_context_create(&c, &o));
+    usplit_context_free(c);
+    o.tune = 2;
+    refused(usplit_context_create(&c, &o), USPLIT_ERR_ARGUMENT, "tune is 2");
+    o.tune = 1;
     must(usplit_context_create(&c, &o));
     usplit_context_free(c);
     o.threads = -3;
