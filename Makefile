@@ -71,7 +71,7 @@ LIBOUT := $(if $(filter release,$(MODE)),lib,$(B)/lib)
 BINOUT := $(if $(filter release,$(MODE)),bin,$(B)/bin)
 
 # ---- Sources --------------------------------------------------------------------------------------
-LIB_DIRS := base image patch data net plan backend cpu train tile ckpt api
+LIB_DIRS := base image patch data net plan backend cpu train tile dip ckpt api
 LIB_SRC := $(sort $(wildcard $(LIB_DIRS:%=src/%/*.c)))
 # These kernels are compiled once per instruction set and chosen at run time.
 ISA_SRC := src/cpu/map_isa.c src/cpu/weight_isa.c
@@ -148,10 +148,11 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LD   $@" &&) $(CC) $(MODE_CFLAGS) $(LDFLAGS) -o $@ $< $(HELP_OBJ) $(LIBOUT)/libusplit.a -lcmocka $(LIBS)
 
-# The TIFF test also uses the program's modules.
+# These tests also use the program's modules.
 CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
-$(B)/test/unit/test_tiff: $(CLI_TEST_OBJ)
-$(B)/test/unit/test_tiff: LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
+CLI_TESTS := $(B)/test/unit/test_tiff $(B)/test/unit/test_score $(B)/test/unit/test_reproduce
+$(CLI_TESTS): $(CLI_TEST_OBJ)
+$(CLI_TESTS): LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
 
 $(B)/examples/%: examples/%.c $(LIBOUT)/$(SONAME)
 	@mkdir -p $(@D)

@@ -1,6 +1,7 @@
-// Convolutions of the CUDA backend behind a table: cuDNN (conv_cudnn.c), or plain kernels of our own
-// (conv_plain.cu) for the tests without a GPU and for shapes that cuDNN has no engine for. All samples of the
-// batch at once, channels last, element type float or half, sums in float32.
+// Convolutions of the CUDA backend behind a table: the libraries (conv_library.c: cuDNN, and cuBLASLt where a
+// convolution is a matrix product), or plain kernels of our own (conv_plain.cu) for the tests without a GPU and for
+// shapes that the libraries have nothing for. All samples of the batch at once, channels last, element type float or
+// half, sums in float32.
 //
 // Weights are [A][k][k][B] where the published layout is (A, B, k, k): A = co, B = ci for a convolution,
 // A = ci, B = co for a transposed one. All pointers are aligned to 16 bytes.
@@ -59,11 +60,16 @@ static inline int us_cu_writes_x(const us_cu_shape *s, us_conv_direction directi
 typedef struct us_cu_engine us_cu_engine;   // handles and caches, one per executable
 typedef struct us_cu_conv us_cu_conv;       // one shape and direction, ready to run
 
+typedef struct us_cu_conv_options {
+    int deterministic;          // only algorithms whose result repeats to the bit
+    int search;                 // time the candidates instead of taking the first; in the next process the fastest may
+                                // be another one
+    struct us_cu_choices *choices;      // shared by engines (choices.h); NULL: none. Outlives the engine
+} us_cu_conv_options;
+
+// All functions that can fail return 0 or a text (device.h).
 typedef struct us_cu_conv_table {
-    // deterministic: only algorithms whose result repeats to the bit. search: time the candidates instead of
-    // taking the first; the fastest may be another one in the next process. All functions that can fail return 0
-    // or a text (device.h).
-    const char *(*open)(us_cu_engine **out, us_stream *stream, int deterministic, int search);
+    const char *(*open)(us_cu_engine **out, us_stream *stream, const us_cu_conv_options *options);
     void (*close)(us_cu_engine *engine);
     void (*describe)(char *text, size_t size);
     // Not inside a recording: a candidate is run once before it is taken. release before close.
@@ -81,9 +87,7 @@ typedef struct us_cu_conv_table {
 const char *us_cu_add_bias(us_stream *stream, void *out, const void *bias, int64_t pixels, int c, int half);
 
 extern const us_cu_conv_table us_cu_conv_plain;
-#ifndef US_EMULATE
-extern const us_cu_conv_table us_cu_conv_cudnn;
-#endif
+extern const us_cu_conv_table us_cu_conv_library;
 
 #ifdef __cplusplus
 }

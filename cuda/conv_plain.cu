@@ -1,5 +1,5 @@
 // Direct convolutions behind the table of conv.h: any shape, any direction, float sums, results that repeat to
-// the bit. They are what the tests without a GPU run and what conv_cudnn.c falls back on; no tensor cores.
+// the bit. They are what the tests without a GPU run and what conv_library.c falls back on; no tensor cores.
 //
 // Forward and backward are two loops over the taps. In terms of the two sides X and Y of conv.h:
 //   down: writes Y, reads X at p * stride + t - top      (convolution; gradient of a transposed one's input)
@@ -274,9 +274,9 @@ struct us_cu_conv {
 
 static us_cu_engine the_engine;
 
-static const char *open_engine(us_cu_engine **out, us_stream *stream, int deterministic, int search)
+static const char *open_engine(us_cu_engine **out, us_stream *stream, const us_cu_conv_options *options)
 {
-    (void)stream, (void)deterministic, (void)search;
+    (void)stream, (void)options;
     *out = &the_engine;
     return 0;
 }

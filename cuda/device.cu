@@ -282,6 +282,11 @@ void us_record_free(us_recording *recording)
     us_free(NULL, recording);
 }
 
+void us_device_forget(void)
+{
+    cudaGetLastError();
+}
+
 // ---- Launches -------------------------------------------------------------------------------------------------
 
 // Up to this a block has without asking.

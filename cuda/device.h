@@ -59,6 +59,9 @@ const char *us_record_run(us_recording *recording, us_stream *stream);
 int us_record_nodes(const us_recording *recording);         // launches and copies in it
 void us_record_free(us_recording *recording);
 
+// Forgets an error that was met while something was tried: else a later launch would be blamed.
+void us_device_forget(void);
+
 // For US_LAUNCH (gpu.h).
 void us_device_allow_shared(const void *kernel, int64_t bytes);
 const char *us_device_launch_check(us_stream *stream, const char *kernel);

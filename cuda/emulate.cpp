@@ -528,6 +528,10 @@ const char *us_device_facts_get(int ordinal, us_device_facts *facts)
     return us_device_use(ordinal);
 }
 
+void us_device_forget(void)
+{
+}
+
 const char *us_device_use(int ordinal)
 {
     return ordinal == 0 ? nullptr : fail("us_device_use: no device %d", ordinal);

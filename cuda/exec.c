@@ -10,6 +10,10 @@
 
 usplit_status us_cuda_check(const char *text, const char *what)
 {
+    if (text && strstr(text, "out of memory")) {
+        US_FAIL(USPLIT_ERR_MEMORY, "%s; a smaller batch, a memory budget, fewer filters or a smaller patch helps",
+                text);
+    }
     if (text) {
         US_FAIL(USPLIT_ERR_BACKEND, "%.*s: %s", (int)strcspn(what, "("), what, text);
     }
@@ -173,6 +177,16 @@ static usplit_status check_batch(const us_plan *p, int samples)
     return USPLIT_OK;
 }
 
+// A file that cannot be written costs the next process some time, and is no reason to fail.
+static void keep_choices(const us_exec *e)
+{
+    us_cu_choices *choices = e->cuda->choices;
+    if (choices && us_cu_choices_save(choices) != USPLIT_OK) {
+        us_context_log(e->context, USPLIT_LOG_WARNING, "convolutions chosen are not kept: %s", us_message_get());
+        us_message_set("");
+    }
+}
+
 static usplit_status build(us_exec *e, int workers)
 {
     const us_device_facts *f = &e->cuda->facts;
@@ -189,6 +203,7 @@ static usplit_status build(us_exec *e, int workers)
         e->n_pipes = i + 1;
         US_TRY(us_pipe_make(&e->pipes[i], e));
     }
+    keep_choices(e);
     return USPLIT_OK;
 }
 

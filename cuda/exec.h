@@ -8,7 +8,7 @@
 #define US_CUDA_EXEC_H
 
 #include "backend/backend.h"
-#include "conv.h"
+#include "choices.h"
 #include "images.h"
 #include "tables.h"
 
@@ -18,6 +18,7 @@ typedef struct us_cuda {
     const us_cu_conv_table *convs;
     int half;                   // element type: 1 half, 0 float
     int deterministic, search;  // of the convolutions
+    us_cu_choices *choices;     // of them, shared by the context's executables; NULL: each chooses for itself
 } us_cuda;
 
 enum { US_CUDA_SLOTS = 2, US_CUDA_INPUTS = US_MAX_LC + 1 };
@@ -120,6 +121,7 @@ static inline char *us_exec_element(const us_exec *e, const us_pipe *p, int tens
 us_cu_optimiser us_exec_optimiser(const us_exec *e);
 
 // pipe.c
+us_cu_shape us_pipe_shape(const us_conv *conv, int batch, int half);    // of a plan's convolution
 usplit_status us_pipe_make(us_pipe *pipe, us_exec *exec);
 void us_pipe_free(us_pipe *pipe);
 // Starts a run of n samples (training: runs[0] stands for all): fills the inputs, copies, launches. part: of a

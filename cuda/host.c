@@ -35,6 +35,16 @@ void us_message_set(const char *text)
     host->message_set(text);
 }
 
+void us_context_log(const usplit_context *context, int32_t level, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    host->log(context, level, text);
+}
+
 void *us_alloc(const us_allocator *a, size_t count, size_t size)
 {
     return host->alloc(a, count, size);

@@ -9,11 +9,11 @@
 
 // ---- Convolutions -------------------------------------------------------------------------------------
 
-static us_cu_shape shape_of(const us_exec *e, const us_conv *c)
+us_cu_shape us_pipe_shape(const us_conv *c, int batch, int half)
 {
-    us_cu_shape s = {.batch = e->batch, .ci = c->ci, .co = c->co, .k = c->k, .stride = c->transposed ? 2 : c->stride,
+    us_cu_shape s = {.batch = batch, .ci = c->ci, .co = c->co, .k = c->k, .stride = c->transposed ? 2 : c->stride,
                      .transposed = c->transposed, .in_h = c->in.h, .in_w = c->in.w, .out_h = c->out.h,
-                     .out_w = c->out.w, .half = e->half};
+                     .out_w = c->out.w, .half = half};
     if (c->transposed) {        // out(y) has in(i) where y = 2 i + t - pad, in node coordinates
         s.top = c->out.y0 + c->pad - 2 * c->in.y0;
         s.left = c->out.x0 + c->pad - 2 * c->in.x0;
@@ -39,7 +39,8 @@ static usplit_status compile_convs(us_pipe *p)
 {
     us_exec *e = p->exec;
     size_t n = (size_t)e->plan->n_convs + 1;
-    US_CUDA_TRY(e->cuda->convs->open(&p->engine, p->stream, e->cuda->deterministic, e->cuda->search));
+    us_cu_conv_options options = {e->cuda->deterministic, e->cuda->search, e->cuda->choices};
+    US_CUDA_TRY(e->cuda->convs->open(&p->engine, p->stream, &options));
     p->forward = us_calloc(e->a, n, sizeof *p->forward);
     p->back = us_calloc(e->a, n, sizeof *p->back);
     p->weight = us_calloc(e->a, n, sizeof *p->weight);
@@ -47,7 +48,7 @@ static usplit_status compile_convs(us_pipe *p)
         return USPLIT_ERR_MEMORY;
     }
     for (int i = 0; i < e->plan->n_convs; i++) {
-        us_cu_shape shape = shape_of(e, &e->plan->convs[i]);
+        us_cu_shape shape = us_pipe_shape(&e->plan->convs[i], e->batch, e->half);
         US_TRY(compile_one(p, &p->forward[i], &shape, US_CU_FORWARD));
         if (e->train) {
             US_TRY(compile_one(p, &p->weight[i], &shape, US_CU_WEIGHT));
@@ -82,8 +83,8 @@ static int64_t lay(const piece *parts, int n, char *block)
 static usplit_status out_of_memory(int64_t bytes, const us_exec *e, const char *text)
 {
     US_FAIL(USPLIT_ERR_MEMORY,
-            "%.0f MiB on %s for %s were refused (%s); a smaller batch (now %d), fewer filters (now %d) or a smaller "
-            "patch (now %d) helps",
+            "%.0f MiB on %s for %s were refused (%s); a smaller batch (now %d), a memory budget, fewer filters "
+            "(now %d) or a smaller patch (now %d) helps",
             (double)bytes / 1048576, e->cuda->facts.name, e->train ? "training" : "prediction", text, e->batch,
             e->plan->graph->config.filters, e->plan->graph->size);
 }

@@ -142,8 +142,9 @@ static usplit_status band_room(us_exec *e, int64_t floats)
     e->band_floats = 0;
     const char *text = us_device_alloc((void **)&e->band_data, floats * 4);
     if (text) {
-        US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB on %s for a band of tiles were refused (%s)", (double)floats * 4 / 1048576,
-                e->cuda->facts.name, text);
+        US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB on %s for a band of tiles were refused (%s); a smaller batch (now %d), a "
+                "memory budget or a narrower image helps", (double)floats * 4 / 1048576, e->cuda->facts.name, text,
+                e->batch);
     }
     e->band_floats = floats;
     return USPLIT_OK;
@@ -157,8 +158,9 @@ usplit_status us_exec_band_begin(us_exec *e, const us_images *images, const us_b
     US_CUDA_TRY(us_device_use(e->cuda->facts.ordinal));
     US_TRY(make_room(e, floats, planes, &refused));
     if (refused) {
-        US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB on %s for rows of the image were refused (%s)",
-                (double)floats * 4 / 1048576, e->cuda->facts.name, refused);
+        US_FAIL(USPLIT_ERR_MEMORY, "%.0f MiB on %s for rows of the image were refused (%s); a smaller batch (now "
+                "%d), a memory budget or a narrower image helps", (double)floats * 4 / 1048576, e->cuda->facts.name, refused,
+                e->batch);
     }
     US_TRY(band_room(e, g->config.channels * band->rows * band->width));
     US_TRY(take(e, images));

@@ -36,6 +36,16 @@ static usplit_status look(int ordinal, us_device_facts *facts)
     return USPLIT_OK;
 }
 
+// What a choice depends on: the device, and every version that has a say in what is fast or there at all.
+static usplit_status open_choices(us_cuda *c, const us_allocator *a, const char *folder, const char *convs)
+{
+    char machine[256];
+    const us_device_facts *f = &c->facts;
+    snprintf(machine, sizeof machine, "%s, sm_%d%d, %d multiprocessors, driver %d, runtime %d, %s, libusplit %d",
+             f->name, f->major, f->minor, f->processors, f->driver, f->runtime, convs, USPLIT_VERSION_NUMBER);
+    return us_cu_choices_open(&c->choices, a, folder, machine);
+}
+
 static usplit_status open_device(void **device, const us_allocator *a, const us_device_options *options, char *engine,
                                  size_t engine_size)
 {
@@ -50,10 +60,16 @@ static usplit_status open_device(void **device, const us_allocator *a, const us_
         us_free(a, c);
         return status;
     }
-    c->convs = &us_cu_conv_cudnn;
+    c->convs = &us_cu_conv_library;
     c->half = options->half;
     c->deterministic = options->deterministic;
+    c->search = options->search && !options->deterministic;     // the fastest may be another one next time
     c->convs->describe(convs, sizeof convs);
+    status = open_choices(c, a, options->folder, convs);
+    if (status != USPLIT_OK) {
+        us_free(a, c);
+        return status;
+    }
     snprintf(engine, engine_size, "%s, sm_%d%d, CUDA %d.%d, %s, %s", c->facts.name, c->facts.major, c->facts.minor,
              c->facts.runtime / 1000, c->facts.runtime % 1000 / 10, convs, c->half ? "fp16" : "float32");
     *device = c;
@@ -62,7 +78,9 @@ static usplit_status open_device(void **device, const us_allocator *a, const us_
 
 static void close_device(void *device, const us_allocator *a)
 {
-    us_free(a, device);
+    us_cuda *c = device;
+    us_cu_choices_free(c->choices);
+    us_free(a, c);
 }
 
 static usplit_status tell(int ordinal, us_device_words *words)
@@ -70,7 +88,7 @@ static usplit_status tell(int ordinal, us_device_words *words)
     us_device_facts f;
     char convs[64];
     US_TRY(look(ordinal, &f));
-    us_cu_conv_cudnn.describe(convs, sizeof convs);
+    us_cu_conv_library.describe(convs, sizeof convs);
     snprintf(words->text, sizeof words->text,
              "%s, compute capability %d.%d, %d multiprocessors, driver for CUDA %d.%d, CUDA %d.%d, %s", f.name, f.major,
              f.minor, f.processors, f.driver / 1000, f.driver % 1000 / 10, f.runtime / 1000, f.runtime % 1000 / 10,

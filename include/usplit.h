@@ -5,7 +5,7 @@
  * fluorescence microscopy": hierarchical (variational) autoencoders whose patches see lateral
  * context (LC) - the same place at lower resolutions - so that a small patch knows its wider
  * surroundings without the memory that a large patch needs. Large images are predicted tile by
- * tile; the inner part of every tile is kept, so no seams show.
+ * tile; the inner part of every tile is kept, which keeps seams low.
  *
  * A complete program that splits one image (error checks left out; see examples/c/split_one.c):
  *
@@ -20,8 +20,8 @@
  *         puts(usplit_error_message());
  *     usplit_tiler_free(tiler); usplit_model_free(model); usplit_context_free(ctx);
  *
- * How to read it: status - context - devices - image - dataset - model - trainer - tiler, then the rules on
- * memory and threads. Conventions that hold everywhere:
+ * How to read it: status - context - devices - image - dataset - model - trainer - tiler - Double-DIP, then the
+ * rules on memory and threads. Conventions that hold everywhere:
  *
  *   - Functions that can fail return usplit_status, 0 on success. Results go to out parameters; on
  *     failure *out is NULL and nothing needs cleaning. usplit_error_message() says what went wrong.
@@ -96,7 +96,9 @@ enum {
     USPLIT_PHASE_TRAIN = 1,     /* done/total count training steps of this run */
     USPLIT_PHASE_VALIDATE = 2,  /* done/total count validation patches of this epoch */
     USPLIT_PHASE_EPOCH = 3,     /* an epoch ended: loss, val_psnr and lr are those of the epoch */
-    USPLIT_PHASE_TILE = 4       /* done/total count tiles (times samples) */
+    USPLIT_PHASE_TILE = 4,      /* done/total count tiles (times samples) */
+    USPLIT_PHASE_DIP = 5        /* done/total count iterations of usplit_dip_run; loss: of the last one, best_val_psnr:
+                                   of the best reconstruction, patches_per_second: iterations */
 };
 
 typedef struct usplit_progress {
@@ -148,7 +150,12 @@ typedef struct usplit_context_options {
     void *log_user;
     int32_t deterministic;      /* CUDA: 1: only algorithms whose results repeat to the bit on one device. The CPU
                                    always repeats */
-    int32_t reserved0;
+    int32_t tune;               /* CUDA: 1: while a network is made ready, ways to do its convolutions are timed and
+                                   the fastest taken, which takes seconds; 0: the libraries' own first choice. No
+                                   effect with `deterministic` */
+    const char *cache_folder;   /* CUDA: an existing folder, where the ways taken are kept in a small file for the
+                                   next process; NULL (default): nowhere. Within a context they are always shared.
+                                   Whoever may write there is trusted. Copied */
 } usplit_context_options;
 
 typedef struct usplit_context_facts {
@@ -220,6 +227,39 @@ typedef struct usplit_image_quality {
  * tables compare in normalised units: (target - mean_c)/deviation_c, see usplit_model_facts. */
 USPLIT_API usplit_status usplit_image_compare(const usplit_image *target, const usplit_image *prediction,
                                               usplit_image_quality *quality);
+
+/* The same for two channels whose order is not known, as Double-DIP's: the assignment with the larger sum of range-
+ * invariant PSNR counts, the exchanged one if both are equal or not defined. */
+typedef struct usplit_image_pair_quality {
+    size_t struct_size;
+    int32_t swapped;            /* 1: the prediction's second channel belongs to the target's first */
+    int32_t reserved0;
+    double ri_psnr[2], psnr[2], ssim[2], rmse[2];   /* of the target's channels, as in usplit_image_quality */
+} usplit_image_pair_quality;
+
+/* Both images: 1 frame, 2 channels, same size, finite. quality->struct_size must be set. */
+USPLIT_API usplit_status usplit_image_compare_pair(const usplit_image *target, const usplit_image *prediction,
+                                                   usplit_image_pair_quality *quality);
+
+/* Are the borders of tiles visible in a predicted plane? Measured without knowing the truth: the step from one pixel to
+ * the next, less what the steps before and after it let expect, is on average as large across a border as inside the
+ * tiles where there is no seam. Ratio: mean absolute step across borders over that inside the same tiles; 1: no seam
+ * can be seen, 2: borders stand out twofold; 20 log10 makes dB of it. A ratio a few errors over 1 is a seam; below 1
+ * the prediction is smoother at borders. It does not change with the plane's gain and offset. */
+typedef struct usplit_image_seam_facts {
+    size_t struct_size;
+    double ratio;               /* all borders together. NaN: no border to measure; infinite: nothing but borders */
+    double ratio_error;         /* its standard error, from the scatter between borders; NaN: fewer than 2 */
+    double row_ratio, row_error;        /* borders between tiles one above the other only */
+    double column_ratio, column_error;  /* borders between tiles side by side only */
+    int64_t row_borders, column_borders;    /* sides of tiles that were measured */
+} usplit_image_seam_facts;
+
+/* plane: 1 frame, 1 channel, finite. tile: side of a tile, as in usplit_tiler_cost.inner, 4 to 2^24; row and column:
+ * where some tile begins (0 and 0 in what a tiler wrote, but for crops). A border needs 4 rows or columns on both sides
+ * of it to be measured; any size of plane is accepted. facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_t row, int64_t column,
+                                            usplit_image_seam_facts *facts);
 
 /* ---- Dataset: registered channels to learn from ------------------------------------------------
  * Holds frames as float32, clipped, with their pyramid (lateral context), and the statistics of the
@@ -584,13 +624,25 @@ typedef struct usplit_tiler_options {
     int32_t batch;              /* tiles a worker predicts together, at most; 0: chosen (CPU: always 1) */
     uint64_t seed;              /* of the latent noise (0); keyed by absolute position */
     int64_t memory_budget;      /* bytes; 0: no limit. The batch shrinks to fit, the patch never does */
+    int32_t patch;              /* inner padding: side of what the network is shown; 0: the training patch. 8 to 4096,
+                                   of which Lean takes multiples of 2^levels, Regular and Deep of 2^(levels - lc_count)
+                                   and of 2, BraveNet of 8, the Context-Aware U-Net its training patch, others all. The
+                                   side of the image, with pad 0, predicts it in one pass */
+    int32_t shifts;             /* S, tile grids whose mean is taken, shifted against each other so that no line is a
+                                   border in two of them: a seam is S times lower. 0 or 1: one grid; at most the
+                                   tile's side. Every grid has its own noise: S samples of every pixel cost S passes
+                                   of a tile, and the edges. Not with USPLIT_COVER_WHOLE_TILES */
+    int32_t deviations;         /* 1: K planes of standard deviations follow the K planes of means, grey levels, of
+                                   the samples x shifts values of a pixel about their mean (divided by n - 1): how
+                                   sure the network is of it. Needs two values or more. 0: none */
+    int32_t reserved0;
 } usplit_tiler_options;
 
 typedef struct usplit_tiler_cost {
     size_t struct_size;
-    int64_t tiles;              /* of one frame */
+    int64_t tiles;              /* of one frame, of all shifted grids together */
     int64_t passes;             /* tiles x samples */
-    int64_t tile_rows, tile_columns;
+    int64_t tile_rows, tile_columns;    /* of the first grid, which begins at the image's first pixel */
     int32_t patch, inner;       /* side of what the network sees and of what is kept */
     int32_t batch, workers;
     int64_t host_bytes;         /* peak of planned memory of a run on an image of this size */
@@ -621,7 +673,7 @@ typedef struct usplit_tiler_stream {
     size_t struct_size;
     int64_t height, width;
     int32_t (*read)(int64_t row, int64_t n_rows, float *dst, void *user);         /* n_rows x width */
-    /* One band: n_channels planes of n_rows x width, channel-major. */
+    /* One band: K planes of n_rows x width, channel-major; 2K planes with options.deviations. */
     int32_t (*write)(int64_t row, int64_t n_rows, const float *src, void *user);
     void *user;
 } usplit_tiler_stream;
@@ -634,8 +686,9 @@ USPLIT_API usplit_status usplit_tiler_create(usplit_tiler **out, const usplit_mo
 /* Tiles, passes and bytes of a run on a height x width image, before anything runs. */
 USPLIT_API usplit_status usplit_tiler_plan(const usplit_tiler *tiler, int64_t height, int64_t width,
                                            usplit_tiler_cost *cost);
-/* Splits every frame of src (1 channel) into dst (K channels, same frames and size). Integer outputs are
- * rounded and saturated; use F32 to lose nothing. src holds averaged channels: halve a sum of two first.
+/* Splits every frame of src (1 channel) into dst (K channels, or 2K with options.deviations; same frames and
+ * size). Integer outputs are rounded and saturated; use F32 to lose nothing. src holds averaged channels: halve a sum
+ * of two first.
  * result (may be NULL) needs struct_size. */
 USPLIT_API usplit_status usplit_tiler_run(usplit_tiler *tiler, const usplit_image *src, const usplit_image *dst,
                                           usplit_tiler_result *result, usplit_progress_fn progress, void *user);
@@ -646,6 +699,61 @@ USPLIT_API usplit_status usplit_tiler_run_stream(usplit_tiler *tiler, const uspl
 /* From any thread, or a signal handler. */
 USPLIT_API void usplit_tiler_cancel(usplit_tiler *tiler);
 USPLIT_API void usplit_tiler_free(usplit_tiler *tiler);
+
+/* ---- Double-DIP: one image apart without training ----------------------------------------------------
+ * The paper's unsupervised baseline (networks 9): two small networks with fixed noise as input are optimised until
+ * what they put out mixes to the image. Nothing is learnt that would serve another image, and a run takes minutes to
+ * hours. It works on the CPU; run several images side by side, each with a context of one thread, to use all cores. */
+
+/* The value is the number of mixtures. */
+enum {
+    USPLIT_DIP_SINGLE = 1,      /* one mixture, the mean of the structures, as the paper states the task */
+    USPLIT_DIP_TWO = 2          /* two mixtures of the same structures in different unknown proportions: easier; what
+                                   the paper's numbers were most likely made with */
+};
+
+typedef struct usplit_dip_options {
+    size_t struct_size;
+    int32_t mode;               /* USPLIT_DIP_*; 0: by the number of mixtures */
+    int32_t reserved0;
+    int64_t iterations;         /* 0: 4000 with two mixtures, 8000 with one */
+    double learning_rate;       /* of Adam; 0: 1e-3 with two mixtures, 5e-4 with one */
+    double exclusion_weight;    /* of the loss of edges in common; 0: 0.1 with two mixtures, 0.01 with one;
+                                   negative: none */
+    double mix[2];              /* usplit_dip_mix: share of the first structure in each mixture (0.5, 0.3) */
+    uint64_t seed;              /* of initial parameters and noise (0) */
+    double max_seconds;         /* stop at the end of the iteration that passes it; 0: no limit */
+} usplit_dip_options;
+
+typedef struct usplit_dip_result {
+    size_t struct_size;
+    int32_t mode;               /* USPLIT_DIP_* */
+    int32_t reserved0;
+    int64_t iterations;         /* done */
+    int64_t best_iteration;     /* 0-based: the one whose estimates were kept */
+    double psnr;                /* dB: how well they mix to the first mixture, both within 0 and 1 */
+    double loss, reconstruction_loss, exclusion_loss;   /* of the last iteration; exclusion before its weight */
+    double share[2];            /* two mixtures: estimated share of the first estimate in each; one: 0.5, 0 */
+    double low, high;           /* grey levels taken for 0 and 1: the extremes over the mixtures together */
+    int64_t macs;               /* multiply-adds of the forward pass of one iteration */
+    int64_t bytes;              /* memory held by the run */
+    double seconds;
+} usplit_dip_result;
+
+USPLIT_API usplit_status usplit_dip_options_init(usplit_dip_options *options, size_t struct_size);
+/* Mixtures of a pair of known structures: channel i of mixtures (1 or 2) becomes mix[i] * first + (1 - mix[i]) *
+ * second, in grey levels. Both images: 1 frame, one size; pair has 2 channels. */
+USPLIT_API usplit_status usplit_dip_mix(const usplit_image *pair, const usplit_image *mixtures,
+                                        const usplit_dip_options *options);
+/* Splits mixtures (1 frame; 1 or 2 channels; sides of 65 to 4096; finite; no channel constant) into dst (1 frame, 2
+ * channels, same size). The mixtures are scaled to [0,1] together, by their common extremes. Estimates come in grey
+ * levels: low + (high - low) * E, where E within 0 and 1 is a network's output; with one mixture, which is the mean of
+ * both, 2 E stands in place of E. Which estimate is which structure is not determined, and neither are offset and
+ * scale: compare with usplit_image_compare_pair. The context must be one of the CPU. result (may be NULL) needs
+ * struct_size. USPLIT_ERR_CANCELLED: progress has stopped it; dst and result hold the best so far. */
+USPLIT_API usplit_status usplit_dip_run(usplit_context *context, const usplit_image *mixtures, const usplit_image *dst,
+                                        const usplit_dip_options *options, usplit_dip_result *result,
+                                        usplit_progress_fn progress, void *user);
 
 /* ---- Memory and threads ---------------------------------------------------------------------------
  *   - One handle, one thread at a time; the _cancel functions are the exception. A context may be used

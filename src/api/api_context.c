@@ -21,6 +21,7 @@ usplit_status usplit_context_create(usplit_context **out, const usplit_context_o
     US_CHECK_ARG(o.threads >= 0 && o.threads <= 1024, "threads is %d; accepted: 0 (all cores) to 1024", o.threads);
     US_CHECK_ARG(o.precision >= USPLIT_PRECISION_BEST && o.precision <= USPLIT_PRECISION_FLOAT16,
                  "precision is %d; accepted: 0 (best of the device), 1 (float32), 2 (float16)", o.precision);
+    US_CHECK_ARG(o.tune == 0 || o.tune == 1, "tune is %d; accepted: 0, 1", o.tune);
     US_CHECK_ARG((o.alloc == NULL) == (o.release == NULL), "alloc and release go together; one of them is NULL");
     us_allocator a = {.alloc = o.alloc, .release = o.release, .user = o.alloc_user};
     usplit_context *c = us_calloc(&a, 1, sizeof *c);

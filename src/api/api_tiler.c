@@ -30,6 +30,7 @@ static usplit_status check_options(const usplit_tiler_options *o)
     US_CHECK_ARG(o->latent == USPLIT_LATENT_SAMPLE || o->latent == USPLIT_LATENT_MEAN,
                  "latent is %d; accepted: USPLIT_LATENT_SAMPLE (0), _MEAN (1)", o->latent);
     US_CHECK_ARG(o->batch >= 0, "batch is %d; accepted: 0 (chosen) or more", o->batch);
+    US_CHECK_ARG(o->deviations == 0 || o->deviations == 1, "deviations is %d; accepted: 0 and 1", o->deviations);
     US_CHECK_ARG(o->memory_budget >= 0, "memory_budget is %lld; accepted: 0 (no limit) or more",
                  (long long)o->memory_budget);
     return USPLIT_OK;
@@ -71,8 +72,7 @@ usplit_status usplit_tiler_plan(const usplit_tiler *tiler, int64_t height, int64
     const us_tile_grid *g = &l.grid;
     usplit_tiler_cost c = {
         .struct_size = sizeof c,
-        .tiles = g->rows * g->columns,
-        .passes = g->rows * g->columns * tiler->samples,
+        .tiles = g->tiles,
         .tile_rows = g->rows,
         .tile_columns = g->columns,
         .patch = g->patch,
@@ -84,6 +84,9 @@ usplit_status usplit_tiler_plan(const usplit_tiler *tiler, int64_t height, int64
         .covered_height = g->covered_height,
         .covered_width = g->covered_width,
     };
+    if (__builtin_mul_overflow(c.tiles, (int64_t)tiler->samples, &c.passes)) {
+        c.passes = INT64_MAX;
+    }
     if (__builtin_mul_overflow(tiler->plan->macs, c.passes, &c.macs)) {
         c.macs = INT64_MAX;
     }

@@ -10,6 +10,11 @@
 
 #include "base/alloc.h"
 
+static void log_line(const usplit_context *context, int32_t level, const char *line)
+{
+    us_context_log(context, level, "%s", line);
+}
+
 static const us_plugin_host host = {
     .message_set = us_message_set,
     .message_get = us_message_get,
@@ -20,6 +25,7 @@ static const us_plugin_host host = {
     .pool_size = us_pool_size,
     .context_retain = us_context_retain,
     .context_release = us_context_release,
+    .log = log_line,
 };
 
 // ---- Opening the plug-in ------------------------------------------------------------------------------
@@ -98,7 +104,8 @@ static void take_cpu(usplit_context *c)
 static usplit_status take_cuda(usplit_context *c, int ordinal, const usplit_context_options *options)
 {
     us_device_options o = {.ordinal = ordinal, .half = options->precision != USPLIT_PRECISION_FLOAT32,
-                           .deterministic = options->deterministic};
+                           .deterministic = options->deterministic, .search = options->tune,
+                           .folder = options->cache_folder};
     const us_plugin *plugin = us_device_plugin();
     if (!plugin) {
         return USPLIT_ERR_DEVICE;
@@ -137,9 +144,12 @@ usplit_status us_device_choose(usplit_context *c, const usplit_context_options *
         }
         take_cpu(c);
     } else if (strcmp(name, "auto") == 0) {
-        if (take_cuda(c, 0, options) == USPLIT_OK) {
+        usplit_status status = take_cuda(c, 0, options);
+        if (status == USPLIT_OK) {
             snprintf(c->facts.reason, sizeof c->facts.reason, "auto: the first CUDA device");
-            return USPLIT_OK;
+        }
+        if (status != USPLIT_ERR_DEVICE) {      // it is there, but something else that was asked for is wrong
+            return status;
         }
         snprintf(c->facts.reason, sizeof c->facts.reason, "auto: %s", us_message_get());
         if (half) {
@@ -150,7 +160,11 @@ usplit_status us_device_choose(usplit_context *c, const usplit_context_options *
         take_cpu(c);
         return USPLIT_OK;
     } else if (ordinal >= 0) {
-        if (take_cuda(c, ordinal, options) != USPLIT_OK) {
+        usplit_status status = take_cuda(c, ordinal, options);
+        if (status != USPLIT_OK && status != USPLIT_ERR_DEVICE) {
+            return status;
+        }
+        if (status != USPLIT_OK) {
             char words[300];
             snprintf(words, sizeof words, "%s", us_message_get());
             US_FAIL(USPLIT_ERR_DEVICE, "device '%s' is not there: %s", name, words);

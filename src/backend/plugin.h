@@ -19,12 +19,15 @@ typedef struct us_plugin_host {
     int (*pool_size)(const us_pool *pool);
     usplit_context *(*context_retain)(usplit_context *context);
     void (*context_release)(usplit_context *context);
+    void (*log)(const usplit_context *context, int32_t level, const char *line);
 } us_plugin_host;
 
 typedef struct us_device_options {
     int ordinal;                // which device
     int half;                   // 1: fp16 with float32 sums, 0: float32
     int deterministic;          // only algorithms that repeat to the bit
+    int search;                 // time convolutions and take the fastest
+    const char *folder;         // where what was chosen is kept; NULL: nowhere
 } us_device_options;
 
 typedef struct us_device_words {
@@ -49,7 +52,7 @@ typedef struct us_plugin {
 
 #define US_PLUGIN_SHAPE                                                                                                \
     ((int32_t)(sizeof(us_backend) + 1000 * sizeof(us_run) + 100000 * sizeof(us_plugin) + 7 * sizeof(us_plan) +         \
-               sizeof(us_images) + sizeof(us_tally)))
+               sizeof(us_images) + sizeof(us_tally) + sizeof(us_plugin_host) + sizeof(us_device_options)))
 
 typedef const us_plugin *(*us_plugin_open_fn)(const us_plugin_host *host);
 

@@ -10,6 +10,7 @@
 
 static char error_line[1024];
 static const char *memory_advice = "";
+static usplit_status last_status;
 
 int cli_error(int code, const char *fmt, ...)
 {
@@ -35,6 +36,14 @@ const char *cli_error_line(void)
 void cli_error_clear(void)
 {
     error_line[0] = '\0';
+    last_status = USPLIT_OK;
+}
+
+int cli_was_refused(void)
+{
+    return last_status == USPLIT_ERR_ARGUMENT || last_status == USPLIT_ERR_SHAPE ||
+           last_status == USPLIT_ERR_UNSUPPORTED || last_status == USPLIT_ERR_MEMORY ||
+           last_status == USPLIT_ERR_BUDGET;
 }
 
 void cli_advise_memory(const char *advice)
@@ -47,6 +56,7 @@ int cli_status(usplit_status status)
     if (status == USPLIT_OK) {
         return CLI_OK;
     }
+    last_status = error_line[0] == '\0' ? status : last_status;
     if (status == USPLIT_ERR_CANCELLED) {
         return cli_error(CLI_CANCELLED, "stopped");
     }

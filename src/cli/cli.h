@@ -36,6 +36,9 @@ void cli_error_clear(void);
 // Turns a library status into an exit code and its message into the error line. A callback of ours that
 // failed has recorded its own line already, which is kept.
 int cli_status(usplit_status status);
+// 1 when the last failure recorded was the library's word that what was asked for cannot be: a setup that it does not
+// accept, or no memory for it.
+int cli_was_refused(void);
 // What to advise when memory is short ("a smaller --batch"); set by the command that runs.
 void cli_advise_memory(const char *advice);
 
@@ -54,9 +57,12 @@ void cli_on_signal(void (*cancel)(void *handle), void *handle);
 int cmd_train(int argc, char **argv);
 int cmd_split(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
+int cmd_tiling(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_reproduce(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
+int cmd_dip(int argc, char **argv);
 
 #endif

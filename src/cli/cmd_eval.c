@@ -25,6 +25,7 @@ typedef struct eval_args {
     tiler_args tiler;
     arg_list channels;
     const char *names, *picture, *out;
+    int64_t drop_last;
     int overwrite, json, quiet;
 } eval_args;
 
@@ -36,6 +37,8 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
         {"--names", NULL, ARG_TEXT, &a->names, 0, 0, "A,B", "names of the structures (the model's)"},
+        {"--drop-last", NULL, ARG_INT, &a->drop_last, 0, 1 << 24, "N",
+         "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--picture", NULL, ARG_TEXT, &a->picture, 0, 0, "FILE.png", "best, median and worst frame"},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "FOLDER", "split frames as TIFF files"},
@@ -149,6 +152,7 @@ int cmd_eval(int argc, char **argv)
     }
     options.quiet = a.quiet;
     options.pixel_size = set.pixel_size;
+    options.drop_last = a.drop_last;
     CLI_TRY(score_frames(&s, model, &reader, &options));
     if (a.json) {
         json j;

@@ -106,8 +106,8 @@ static void json_cost(json *j, const char *key, const usplit_model_cost *cost, i
 
 static void json_model(json *j, const usplit_model_facts *f)
 {
-    json_text(j, "family", setup_family_name(f->family));
-    json_text(j, "variant", setup_variant_name(f->variant));
+    json_text(j, "family", names_title(&names_family, f->family));
+    json_text(j, "variant", names_title(&names_variant, f->variant));
     json_int(j, "levels", f->levels);
     json_int(j, "lc_count", f->lc_count);
     json_int(j, "filters", f->filters);
@@ -118,6 +118,14 @@ static void json_model(json *j, const usplit_model_facts *f)
     }
     json_end(j, ']');
     json_real(j, "dropout", f->dropout);
+    json_int(j, "blocks", f->blocks);
+    json_text(j, "activation", names_word(&names_activation, f->activation));
+    json_text(j, "logvar", names_word(&names_logvar, f->logvar));
+    json_text(j, "merge", names_word(&names_merge, f->merge));
+    json_text(j, "kl", names_word(&names_kl, f->kl));
+    json_text(j, "latent_scale", names_word(&names_latent_scale, f->latent_scale));
+    json_bool(j, "shared_branch", f->shared_branch);
+    json_bool(j, "ungated", f->ungated);
     json_int(j, "parameters", f->n_parameters);
     json_int(j, "macs_per_patch", f->macs);
     json_int(j, "epochs_trained", f->epochs_trained);

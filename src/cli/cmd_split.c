@@ -27,7 +27,7 @@ typedef struct split_args {
     machine_args machine;
     tiler_args tiler;
     const char *out, *preview, *frames;
-    int type, sum, overwrite, json, quiet;
+    int type, sum, deviations, overwrite, json, quiet;
     int64_t first, end;         // frames to split
 } split_args;
 
@@ -57,6 +57,8 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif file, or a folder"},
         {"--type", NULL, ARG_CHOICE, &a->type, 0, 0, "f32|u16|u8", "of the pixels written (f32)"},
+        {"--deviations", NULL, ARG_FLAG, &a->deviations, 0, 0, NULL,
+         "also write the deviation of every pixel over samples and shifts"},
         {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png", "picture of the first page"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "what was done as JSON on standard output"},
@@ -185,13 +187,18 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
         .spacing = whole ? job->facts.spacing : 0, .interval = job->facts.interval,
     };
     char names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
+    char deviations[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES + sizeof " deviation"];
     for (int c = 0; c < model->channels; c++) {
         layout.names[c] = setup_channel_name(model, c, names[c], sizeof names[c]);
+        snprintf(deviations[c], sizeof deviations[c], "%s deviation", names[c]);
+        layout.names[model->channels + c] = deviations[c];
     }
+    layout.channels = a->deviations ? 2 * model->channels : model->channels;
     int32_t v = usplit_version();
-    char *info = cli_format("Split by usplit %d.%d.%d (%s %s); grey levels of the training channels.\n",
-                            v / 10000, v / 100 % 100, v % 100, setup_family_name(model->family),
-                            setup_variant_name(model->variant));
+    char network[64];
+    char *info = cli_format("Split by usplit %d.%d.%d (%s); grey levels of the training channels.\n", v / 10000,
+                            v / 100 % 100, v % 100,
+                            setup_network_name(model->family, model->variant, network, sizeof network));
     layout.info = info;
     int rc = tiff_create(&job->writer, path, &layout);
     free(info);
@@ -274,19 +281,24 @@ done:
     return rc;
 }
 
-static void print_report(const split_total *t, const usplit_model_facts *m, const char *out)
+static void print_report(const split_total *t, const usplit_model_facts *m, const usplit_tiler_options *o,
+                         const char *out)
 {
     char name[USPLIT_NAME_BYTES];
     const usplit_tiler_result *r = &t->last;
     fprintf(stderr, "split     %lld page%s in %s: %lld tiles, %lld passes on %s\n", (long long)t->frames,
             t->frames == 1 ? "" : "s", text_duration(t->seconds).text, (long long)t->tiles,
             (long long)t->passes, r->device);
+    char grids[48] = "";
+    if (o->shifts > 1) {
+        snprintf(grids, sizeof grids, "; mean of %d shifted grids", o->shifts);
+    }
     char *latents = m->family == USPLIT_FAMILY_HAE     ? cli_format("no sampling (HAE)")
                     : r->latent == USPLIT_LATENT_MEAN ? cli_format("mean of the latents")
                     : r->samples == 1                 ? cli_format("one posterior sample")
                                       : cli_format("mean of %d posterior samples", r->samples);
-    fprintf(stderr, "tiles     %d pixels wide, the inner %d kept; batch %d, %d worker%s; %s\n", t->cost.patch,
-            t->cost.inner, t->cost.batch, t->cost.workers, t->cost.workers == 1 ? "" : "s", latents);
+    fprintf(stderr, "tiles     %d pixels wide, the inner %d kept; batch %d, %d worker%s; %s%s\n", t->cost.patch,
+            t->cost.inner, t->cost.batch, t->cost.workers, t->cost.workers == 1 ? "" : "s", latents, grids);
     free(latents);
     fprintf(stderr, "memory    %s planned, %s used\n", text_bytes((double)t->cost.host_bytes).text,
             text_bytes((double)t->peak).text);
@@ -303,12 +315,14 @@ static void print_report(const split_total *t, const usplit_model_facts *m, cons
     }
     if (t->saturated > 0) {
         fprintf(stderr, "saturated %lld output pixels (%.3g %%) did not fit the type; f32 loses nothing\n",
-                (long long)t->saturated, 100 * (double)t->saturated / ((double)t->pixels * m->channels));
+                (long long)t->saturated,
+                100 * (double)t->saturated / ((double)t->pixels * m->channels * (o->deviations ? 2 : 1)));
     }
     fprintf(stderr, "written   %s\n", out);
 }
 
-static void print_json(const split_total *t, const usplit_model_facts *m, char *const *paths, int n)
+static void print_json(const split_total *t, const usplit_model_facts *m, const usplit_tiler_options *o,
+                       char *const *paths, int n)
 {
     const usplit_tiler_result *r = &t->last;
     char name[USPLIT_NAME_BYTES];
@@ -326,6 +340,8 @@ static void print_json(const split_total *t, const usplit_model_facts *m, char *
     json_int(&j, "passes", t->passes);
     json_int(&j, "samples", r->samples);
     json_text(&j, "latent", r->latent == USPLIT_LATENT_MEAN ? "mean" : "sample");
+    json_int(&j, "shifts", o->shifts > 1 ? o->shifts : 1);
+    json_bool(&j, "deviations", o->deviations);
     json_int(&j, "patch", t->cost.patch);
     json_int(&j, "inner", t->cost.inner);
     json_int(&j, "planned_bytes", t->cost.host_bytes);
@@ -409,6 +425,7 @@ int cmd_split(int argc, char **argv)
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
     CLI_TRY(score_tiler_options(&options, &a.tiler));
+    options.deviations = a.deviations;
     CLI_LIB(usplit_tiler_create(&tiler, model, &options));
     if (!a.quiet) {
         setup_print_context(stderr, context);
@@ -420,10 +437,10 @@ int cmd_split(int argc, char **argv)
         CLI_TRY(split_image(&a, &facts, tiler, images.paths[i], outputs.paths[i], preview, &total));
     }
     if (!a.quiet) {
-        print_report(&total, &facts, images.n == 1 ? outputs.paths[0] : a.out);
+        print_report(&total, &facts, &options, images.n == 1 ? outputs.paths[0] : a.out);
     }
     if (a.json) {
-        print_json(&total, &facts, outputs.paths, (int)outputs.n);
+        print_json(&total, &facts, &options, outputs.paths, (int)outputs.n);
     }
 done:
     cli_on_signal(NULL, NULL);

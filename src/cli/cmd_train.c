@@ -9,6 +9,7 @@
 #include "cli/files.h"
 #include "cli/frames.h"
 #include "cli/setup.h"
+#include "cli/sources.h"
 #include "cli/text.h"
 #include "cli/train_run.h"
 
@@ -24,11 +25,10 @@ static const arg_usage usage = {
 typedef struct train_args {
     machine_args machine;
     network_args network;
-    arg_list channels, validation, test;
+    image_sources sources;
     const char *data, *out, *names, *history;
     int64_t batch, epochs, steps, steps_per_epoch, val_patches, patience, lr_patience, memory;
-    double minutes, lr, kl_weight, free_bits, clip_norm, clip_quantile, val_fraction, test_fraction,
-        padding_value;
+    double minutes, lr, kl_weight, free_bits, clip_norm, clip_quantile, test_fraction, padding_value;
     int padding, resume, overwrite, json, quiet;
 } train_args;
 
@@ -39,16 +39,16 @@ static int parse(train_args *a, int argc, char **argv)
     a->batch = a->epochs = a->steps = a->steps_per_epoch = a->val_patches = -1;
     a->patience = a->lr_patience = a->memory = -1;
     a->minutes = a->lr = a->kl_weight = a->free_bits = a->clip_norm = NAN;
-    a->clip_quantile = a->val_fraction = a->test_fraction = a->padding_value = NAN;
+    a->clip_quantile = a->sources.val_fraction = a->test_fraction = a->padding_value = NAN;
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
-        {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure; give it twice or more"},
-        {"--val-channel", "--val", ARG_LIST, &a->validation, 0, 0, "PATH",
+        {"--channel", NULL, ARG_LIST, &a->sources.channels, 0, 0, "PATH", "one structure; give it twice or more"},
+        {"--val-channel", "--val", ARG_LIST, &a->sources.validation, 0, 0, "PATH",
          "validation images, per structure (else a tenth of the frames)"},
-        {"--test-channel", "--test", ARG_LIST, &a->test, 0, 0, "PATH", "images to set aside, per structure"},
+        {"--test-channel", "--test", ARG_LIST, &a->sources.test, 0, 0, "PATH", "images to set aside, per structure"},
         {"--data", NULL, ARG_TEXT, &a->data, 0, 0, "FILE.h5",
          "dataset /frames (frame, channel, row, column) instead"},
-        {"--val-fraction", NULL, ARG_REAL, &a->val_fraction, 0, 0.9, "F",
+        {"--val-fraction", NULL, ARG_REAL, &a->sources.val_fraction, 0, 0.9, "F",
          "of the frames, for validation (0.1)"},
         {"--test-fraction", NULL, ARG_REAL, &a->test_fraction, 0, 0.9, "F", "of the frames, set aside (0.1)"},
         {"--clip-quantile", NULL, ARG_REAL, &a->clip_quantile, 0.5, 1, "Q",
@@ -102,16 +102,10 @@ static int parse(train_args *a, int argc, char **argv)
     if (a->out == NULL) {
         return cli_error(CLI_USAGE, "where to? -o model.h5 is missing");
     }
-    if (a->data == NULL ? a->channels.n < 2 : a->channels.n > 0) {
+    if (a->data == NULL ? a->sources.channels.n < 2 : a->sources.channels.n > 0) {
         return cli_error(CLI_USAGE, "give two or more --channel, or --data file.h5");
     }
-    if ((a->validation.n > 0 && a->validation.n != a->channels.n) ||
-        (a->test.n > 0 && a->test.n != a->channels.n)) {
-        return cli_error(CLI_USAGE,
-                         "validation and test images need one argument for each of the %d channels",
-                         a->channels.n);
-    }
-    return CLI_OK;
+    return sources_check(&a->sources);
 }
 
 static int trainer_options(usplit_trainer_options *o, const train_args *a)
@@ -136,81 +130,6 @@ done:
     return rc;
 }
 
-// Consecutive numbers from `first`, for the library's explicit lists.
-static int64_t *numbers(int64_t first, int64_t n)
-{
-    int64_t *list = cli_alloc((size_t)n, sizeof *list);
-    for (int64_t i = 0; list != NULL && i < n; i++) {
-        list[i] = first + i;
-    }
-    return list;
-}
-
-// The library's rule sets aside tenths of the frames. With fewer than ten that leaves nothing to validate on:
-// then the last frame validates, or the lower fifth of the only one. Beside explicit test images, too.
-static int choose_validation(frame_set *set, const train_args *a, int64_t patch, int64_t *n_train,
-                             int64_t *n_val)
-{
-    if (!isnan(a->val_fraction) || (*n_train >= 10 && a->test.n == 0)) {
-        return CLI_OK;
-    }
-    if (*n_train == 1) {
-        int64_t height = set->frames[0].height / 5;
-        if (a->test.n > 0 || height < patch || set->frames[0].height - height < patch) {
-            fprintf(stderr, "usplit: warning: nothing to validate on, the last model is kept\n");
-            return CLI_OK;
-        }
-        fprintf(stderr, "one frame: its lower fifth is kept for validation\n");
-        *n_val = 1;
-        return frames_cut(set, 0, height);
-    }
-    *n_val = *n_train >= 20 ? *n_train / 10 : 1;
-    *n_train -= *n_val;
-    fprintf(stderr, "the last frame%s kept for validation\n", *n_val == 1 ? " is" : "s are");
-    return CLI_OK;
-}
-
-// Reads the TIFFs into a dataset. Training frames come first, then validation, then test.
-static int read_dataset(usplit_dataset **out, usplit_context *context, const train_args *a, frame_set *set,
-                        int64_t patch, usplit_dataset_options *options)
-{
-    int rc;
-    int64_t n_train = 0, n_val = 0, n_test = 0, *train = NULL, *val = NULL, *test = NULL;
-    usplit_dataset_reader reader;
-    CLI_TRY(frames_add(set, &a->channels, &n_train));
-    if (a->validation.n > 0) {
-        CLI_TRY(frames_add(set, &a->validation, &n_val));
-    }
-    if (a->test.n > 0) {
-        CLI_TRY(frames_add(set, &a->test, &n_test));
-    }
-    if (n_val == 0) {
-        CLI_TRY(choose_validation(set, a, patch, &n_train, &n_val));
-    }
-    if (n_val + n_test > 0) {
-        train = numbers(0, n_train);
-        val = numbers(n_train, n_val);
-        test = numbers(n_train + n_val, n_test);
-        if (train == NULL || val == NULL || test == NULL) {
-            rc = CLI_FAILED;
-            goto done;
-        }
-        options->train_frames = train;
-        options->validation_frames = n_val > 0 ? val : NULL;
-        options->test_frames = n_test > 0 ? test : NULL;
-        options->n_train_frames = n_train;
-        options->n_validation_frames = n_val;
-        options->n_test_frames = n_test;
-    }
-    frames_reader(set, &reader);
-    CLI_LIB(usplit_dataset_create_reader(out, context, &reader, options));
-done:
-    free(train);
-    free(val);
-    free(test);
-    return rc;
-}
-
 static int make_dataset(usplit_dataset **out, usplit_context *context, const train_args *a, frame_set *set,
                         int64_t patch, int32_t levels, double *clip_quantile)
 {
@@ -220,14 +139,14 @@ static int make_dataset(usplit_dataset **out, usplit_context *context, const tra
     o.padding = a->padding;
     o.padding_value = !isnan(a->padding_value) ? a->padding_value : o.padding_value;
     o.clip_quantile = !isnan(a->clip_quantile) ? a->clip_quantile : o.clip_quantile;
-    o.validation_fraction = !isnan(a->val_fraction) ? a->val_fraction : o.validation_fraction;
+    o.validation_fraction = !isnan(a->sources.val_fraction) ? a->sources.val_fraction : o.validation_fraction;
     o.test_fraction = !isnan(a->test_fraction) ? a->test_fraction : o.test_fraction;
     o.levels = levels;
     *clip_quantile = o.clip_quantile;
     if (a->data != NULL) {
         CLI_LIB(usplit_dataset_open(out, context, a->data, NULL, &o));
     } else {
-        CLI_TRY(read_dataset(out, context, a, set, patch, &o));
+        CLI_TRY(sources_dataset(out, context, &a->sources, set, patch, &o));
     }
 done:
     return rc;
@@ -334,7 +253,7 @@ int cmd_train(int argc, char **argv)
         CLI_TRY(setup_load(&model, &facts, context, files.last));
         CLI_TRY(setup_check_network(&facts, &a.network));
     } else if (a.data == NULL) {
-        CLI_TRY(setup_network(&network, &a.network, a.channels.n));
+        CLI_TRY(setup_network(&network, &a.network, a.sources.channels.n));
         CLI_LIB(usplit_model_create(&model, context, &network));
         CLI_LIB(usplit_model_info(model, &facts));
     }

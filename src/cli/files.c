@@ -97,7 +97,13 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-int files_list_folder(files_list *list, const char *folder)
+static int is_tiff(const char *name)
+{
+    return files_ends_with(name, ".tif") || files_ends_with(name, ".tiff");
+}
+
+// TIFF files, and with `folders` what may hold some.
+static int list(files_list *list, const char *folder, int folders)
 {
     int rc = CLI_OK;
     size_t first = list->n, length = strlen(folder);
@@ -106,20 +112,47 @@ int files_list_folder(files_list *list, const char *folder)
         return cli_error(CLI_FAILED, "%s: %s", folder, strerror(errno));
     }
     for (struct dirent *e; rc == CLI_OK && (e = readdir(dir)) != NULL;) {
-        if (e->d_name[0] != '.' &&
-            (files_ends_with(e->d_name, ".tif") || files_ends_with(e->d_name, ".tiff"))) {
-            const char *slash = length > 0 && folder[length - 1] == '/' ? "" : "/";
-            rc = files_list_add(list, cli_format("%s%s%s", folder, slash, e->d_name));
+        const char *slash = length > 0 && folder[length - 1] == '/' ? "" : "/";
+        char *path = cli_format("%s%s%s", folder, slash, e->d_name);
+        if (e->d_name[0] != '.' && (is_tiff(e->d_name) || (folders && files_is_folder(path)))) {
+            rc = files_list_add(list, path);
+        } else {
+            free(path);
         }
     }
     closedir(dir);
     if (rc == CLI_OK && list->n == first) {
-        rc = cli_error(CLI_FAILED, "%s: no .tif files in this folder", folder);
+        rc = cli_error(CLI_FAILED, "%s: no .tif files%s in this folder", folder, folders ? " or folders" : "");
     }
     if (list->n > first) {
         qsort(list->paths + first, list->n - first, sizeof *list->paths, by_name);
     }
     return rc;
+}
+
+int files_list_folder(files_list *files, const char *folder)
+{
+    return list(files, folder, 0);
+}
+
+int files_list_entries(files_list *files, const char *folder)
+{
+    return list(files, folder, 1);
+}
+
+int files_remove_temporary(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    if (dir == NULL) {
+        return cli_error(CLI_FAILED, "%s: %s", folder, strerror(errno));
+    }
+    for (struct dirent *e; (e = readdir(dir)) != NULL;) {
+        if (e->d_name[0] == '.' && files_ends_with(e->d_name, ".tmp")) {
+            unlinkat(dirfd(dir), e->d_name, 0);
+        }
+    }
+    closedir(dir);
+    return CLI_OK;
 }
 
 void files_list_free(files_list *list)

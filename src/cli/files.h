@@ -23,6 +23,7 @@ typedef struct files_list {
 } files_list;
 int files_list_add(files_list *list, char *path);               // takes over path
 int files_list_folder(files_list *list, const char *folder);
+int files_list_entries(files_list *list, const char *folder);   // the folders in it, too
 void files_list_free(files_list *list);
 
 // A file being written. files_commit closes, syncs and renames; files_discard closes and removes.
@@ -33,5 +34,7 @@ typedef struct files_output {
 int files_create(files_output *out, const char *path);
 int files_commit(files_output *out);
 void files_discard(files_output *out);
+// Removes what a killed program, or library, left behind in a folder that nobody else works in.
+int files_remove_temporary(const char *folder);
 
 #endif

@@ -16,9 +16,12 @@ static const command commands[] = {
     {"train", "learn to split from images of two or more channels", cmd_train},
     {"split", "split images into their channels", cmd_split},
     {"eval", "measure a model on images whose channels are known", cmd_eval},
+    {"tiling-study", "measure what padding tiles does for a model", cmd_tiling},
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
+    {"reproduce", "the paper's tables and figures, on the images you have", cmd_reproduce},
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},
+    {"dip", "take one image apart without training (Double-DIP, a baseline)", cmd_dip},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -36,7 +39,7 @@ static void print_help(FILE *file)
 {
     fputs("usplit - splits fluorescence images into the structures superimposed in them\n\n", file);
     for (int i = 0; i < N_COMMANDS; i++) {
-        fprintf(file, "  usplit %-7s %s\n", commands[i].name, commands[i].what);
+        fprintf(file, "  usplit %-13s %s\n", commands[i].name, commands[i].what);
     }
     fputs("\n  usplit help COMMAND   its options\n  usplit --version\n\n"
           "Start with:  usplit demo -o demo\n", file);

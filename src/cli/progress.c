@@ -120,6 +120,20 @@ int32_t progress_tiles(const usplit_progress *now, void *user)
     return 0;
 }
 
+int32_t progress_dip(const usplit_progress *now, void *user)
+{
+    progress *p = user;
+    if (cli_seconds() - p->last_shown >= (p->terminal ? live_interval : log_interval)) {
+        char line[200];
+        snprintf(line, sizeof line, "%s  iteration %lld/%lld  loss %.5f  mixture %s dB  %.3g iterations/s  left %s",
+                 p->what != NULL ? p->what : "", (long long)now->done, (long long)now->total, now->loss,
+                 text_decibel(now->best_val_psnr).text, now->patches_per_second,
+                 text_duration(now->seconds_left).text);
+        show(p, line, 0);
+    }
+    return 0;
+}
+
 int progress_add_row(progress *p, const usplit_trainer_epoch *row)
 {
     if (p->n_rows % 64 == 0) {

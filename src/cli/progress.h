@@ -18,13 +18,14 @@ typedef struct progress {
     int64_t n_rows;
     const char *curves;         // SVG rewritten after epochs; NULL: none
     const char *history;        // CSV likewise
-    const char *what;           // tiles: "frame 2/10"
+    const char *what;           // tiles: "frame 2/10", Double-DIP: "crop 2/6"
 } progress;
 
 void progress_start(progress *p, int quiet);
-// usplit_progress_fn for training and for tiles; user is the progress.
+// usplit_progress_fn for training, for tiles and for Double-DIP; user is the progress.
 int32_t progress_train(const usplit_progress *now, void *user);
 int32_t progress_tiles(const usplit_progress *now, void *user);
+int32_t progress_dip(const usplit_progress *now, void *user);
 // Appends a row (a resumed training's earlier epochs).
 int progress_add_row(progress *p, const usplit_trainer_epoch *row);
 // Writes curves and history.

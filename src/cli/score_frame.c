@@ -48,11 +48,11 @@ done:
     return rc;
 }
 
-int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, double *seconds)
+int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, usplit_tiler_result *result)
 {
     int rc;
     usplit_image src, dst;
-    usplit_tiler_result result = {.struct_size = sizeof result};
+    *result = (usplit_tiler_result){.struct_size = sizeof *result};
     CLI_LIB(usplit_image_init(&src, sizeof src, f->input, USPLIT_TYPE_F32, 1, f->height, f->width, 1));
     CLI_LIB(usplit_image_init(&dst, sizeof dst, f->predictions, USPLIT_TYPE_F32, 1, f->height, f->width,
                               f->channels));
@@ -60,8 +60,7 @@ int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, double
     dst.stride_row = f->width * (int64_t)sizeof(float);
     dst.stride_channel = f->n * (int64_t)sizeof(float);
     dst.stride_frame = f->channels * dst.stride_channel;
-    CLI_LIB(usplit_tiler_run(tiler, &src, &dst, &result, progress_tiles, p));
-    *seconds += result.seconds;
+    CLI_LIB(usplit_tiler_run(tiler, &src, &dst, result, progress_tiles, p));
     for (int64_t i = 0; i < f->n; i++) {
         float sum = 0;
         for (int c = 0; c < f->channels; c++) {

@@ -17,8 +17,8 @@ typedef struct score_frame {
 // Reads the channels, clips them where the model's training did, and mixes the input: their mean.
 int score_frame_read(score_frame *f, const usplit_model_facts *model, const usplit_dataset_reader *reader,
                      int64_t index);
-// Splits the input. Adds the time it took to *seconds.
-int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, double *seconds);
+// Splits the input. *result says what it took.
+int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, usplit_tiler_result *result);
 void score_frame_free(score_frame *f);
 
 // Mean over n values, stride apart, of the double at `offset`; those not finite are left out; NaN: none.

@@ -95,8 +95,9 @@ static char *make_title(const score *s)
     int channels = s->model.channels;
     double split = score_mean(s->mean_prediction, channels, 1, offsetof(score_values, ri_psnr));
     double input = score_mean(s->mean_input, channels, 1, offsetof(score_values, ri_psnr));
-    return cli_format("%s %s on %lld frame%s: RI-PSNR %s dB; the input as it is: %s dB",
-                      setup_family_name(s->model.family), setup_variant_name(s->model.variant),
+    char network[64];
+    return cli_format("%s on %lld frame%s: RI-PSNR %s dB; the input as it is: %s dB",
+                      setup_network_name(s->model.family, s->model.variant, network, sizeof network),
                       (long long)s->n_frames, s->n_frames == 1 ? "" : "s", text_decibel(split).text,
                       text_decibel(input).text);
 }
@@ -115,7 +116,7 @@ int score_picture(const score *s, const usplit_model *model, const usplit_datase
     picture_cell cells[MAX_ROWS * MAX_COLUMNS];
     usplit_tiler *tiler = NULL;
     progress p;
-    double seconds = 0;
+    usplit_tiler_result result;
     memset(frames, 0, sizeof frames);
     memset(cells, 0, sizeof cells);
     progress_start(&p, options->quiet);
@@ -124,7 +125,7 @@ int score_picture(const score *s, const usplit_model *model, const usplit_datase
     CLI_LIB(usplit_tiler_create(&tiler, model, &options->tiler));
     for (int r = 0; r < n_rows; r++) {
         CLI_TRY(score_frame_read(&frames[r], &s->model, reader, chosen[r]));
-        CLI_TRY(score_frame_predict(&frames[r], tiler, &p, &seconds));
+        CLI_TRY(score_frame_predict(&frames[r], tiler, &p, &result));
         char *label = name != NULL ? name(chosen[r], user) : cli_format("frame %lld", (long long)chosen[r]);
         char *caption = cli_format("%s: %s", titles[r], label);
         rc = fill_row(s, &frames[r], chosen[r], cells + r * columns, caption);

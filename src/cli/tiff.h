@@ -34,11 +34,13 @@ int tiff_read_rows(tiff_file *file, int64_t page, int64_t row, int64_t n_rows, f
 
 typedef struct tiff_writer tiff_writer;
 
+enum { TIFF_MAX_CHANNELS = 2 * USPLIT_MAX_CHANNELS };   // means and deviations
+
 typedef struct tiff_layout {
     int64_t height, width, channels, slices, frames;    // pages: channels first, then slices, then frames
     int32_t type;               // USPLIT_TYPE_*
     double pixel_width, pixel_height, spacing, interval;    // 0: not known
-    const char *names[USPLIT_MAX_CHANNELS];             // NULL or "": none
+    const char *names[TIFF_MAX_CHANNELS];               // NULL or "": none
     const char *info;           // free text shown by ImageJ (Image > Show Info); NULL: none
     int force_big;              // BigTIFF whatever the size
 } tiff_layout;

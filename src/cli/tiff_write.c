@@ -169,7 +169,7 @@ void tiff_writer_free(tiff_writer *w)
     if (w == NULL) {
         return;
     }
-    for (int c = 0; c < USPLIT_MAX_CHANNELS; c++) {
+    for (int c = 0; c < TIFF_MAX_CHANNELS; c++) {
         free(w->names[c]);
         free(w->kept[c]);
     }

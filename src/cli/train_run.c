@@ -118,11 +118,45 @@ static void cancel(void *trainer)
     usplit_trainer_cancel(trainer);
 }
 
+static int open_trainer(usplit_trainer **trainer, usplit_model *model, usplit_dataset *dataset,
+                        const usplit_trainer_options *options, const train_files *files, int resume,
+                        usplit_trainer_facts *facts)
+{
+    int rc;
+    CLI_LIB(usplit_trainer_create(trainer, model, dataset, options));
+    if (resume) {
+        CLI_LIB(usplit_trainer_resume(*trainer, files->last));
+    }
+    CLI_LIB(usplit_trainer_info(*trainer, facts));
+done:
+    return rc;
+}
+
+// The limit of this session, where there is one of all: the library counts from the start of a run. *done: there is
+// nothing left.
+static int limit_seconds(usplit_trainer **trainer, usplit_model *model, usplit_dataset *dataset,
+                         usplit_trainer_options *options, const train_files *files, const train_run_options *run,
+                         usplit_trainer_facts *facts, int *done)
+{
+    if (run->total_seconds <= 0 || facts->seconds <= 0) {
+        return CLI_OK;
+    }
+    *done = facts->seconds >= run->total_seconds;
+    if (*done) {
+        return CLI_OK;
+    }
+    options->max_seconds = run->total_seconds - facts->seconds;
+    usplit_trainer_free(*trainer);
+    *trainer = NULL;
+    return open_trainer(trainer, model, dataset, options, files, run->resume, facts);
+}
+
 int train_run(usplit_context *context, usplit_model *model, usplit_dataset *dataset,
               const usplit_trainer_options *options, const train_files *files, const train_run_options *run,
               usplit_trainer_facts *facts)
 {
     int rc;
+    int finished = 0;
     usplit_trainer *trainer = NULL;
     usplit_trainer_options all = *options;
     usplit_dataset_facts data = {.struct_size = sizeof data};
@@ -137,17 +171,15 @@ int train_run(usplit_context *context, usplit_model *model, usplit_dataset *data
     p.max_epochs = all.max_epochs;
     CLI_LIB(usplit_dataset_info(dataset, &data));
     CLI_TRY(set_names(model, &data, run));
-    CLI_LIB(usplit_trainer_create(&trainer, model, dataset, &all));
-    if (run->resume) {
-        CLI_LIB(usplit_trainer_resume(trainer, files->last));
-    }
-    CLI_LIB(usplit_trainer_info(trainer, facts));
+    all.max_seconds = run->total_seconds > 0 ? run->total_seconds : all.max_seconds;
+    CLI_TRY(open_trainer(&trainer, model, dataset, &all, files, run->resume, facts));
+    CLI_TRY(limit_seconds(&trainer, model, dataset, &all, files, run, facts, &finished));
     CLI_TRY(read_epochs(trainer, facts->epoch, &p));
     if (!run->quiet) {
         print_summary(context, model, &data, &all, facts, files, run);
     }
     cli_on_signal(cancel, trainer);
-    usplit_status status = usplit_trainer_run(trainer, progress_train, &p);
+    usplit_status status = finished ? USPLIT_OK : usplit_trainer_run(trainer, progress_train, &p);
     cli_on_signal(NULL, NULL);
     progress_end(&p);
     if (status != USPLIT_OK && status != USPLIT_ERR_CANCELLED) {

@@ -18,6 +18,7 @@ typedef struct train_run_options {
     const char *names[USPLIT_MAX_CHANNELS];     // of the channels; NULL: keep
     double pixel_size;          // micrometres; 0: keep
     double clip_quantile;       // to be told
+    double total_seconds;       // of training, those of earlier sessions included; 0: no limit
 } train_run_options;
 
 // Trains `model` on `dataset`. Writes files->best (the model as it is when no validation chose one). Returns

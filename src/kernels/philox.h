@@ -22,7 +22,9 @@ enum us_rng_purpose {
     US_RNG_LATENT = 5,      // training noise: (step, sample, level, element)
     US_RNG_TILE = 6,        // prediction noise: (sample, level, absolute position)
     US_RNG_CRITTERS = 7,    // synthetic data: index = frame
-    US_RNG_VALIDATE = 8     // validation noise
+    US_RNG_VALIDATE = 8,    // validation noise
+    US_RNG_DIP = 9,         // fixed inputs of Double-DIP: (pixel, network)
+    US_RNG_DIP_NOISE = 10   // noise on them: (iteration, network), then as latents
 };
 
 typedef struct us_u32x4 {

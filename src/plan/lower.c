@@ -127,6 +127,10 @@ static usplit_status forward_bnorm(us_lowering *l, int i, int *out)
     us_plan *p = l->plan;
     const us_node *n = &l->graph->nodes[i];
     int x = l->forward[n->in[0]], train = p->options.mode == US_PLAN_TRAIN;
+    if (l->values[x].kind == US_V_CONCAT) {     // an expression cannot read across the border of a concatenation
+        l->values[x].keep = 1;
+        US_TRY(us_emit_keep(l, x, l->need[n->in[0]]));
+    }
     us_bnorm b = {.node = i, .c = n->c, .gamma = n->weight, .beta = n->bias, .mean = n->mean, .var = n->var,
                   .counter = n->counter, .count = (int64_t)n->h * n->w};
     int *vectors[] = {&b.scale, &b.shift, &b.inverse, &b.centre, &b.ga, &b.gb, &b.gc};
@@ -378,6 +382,7 @@ static usplit_status backward_conv(us_lowering *l, int i, int g)
     const us_node *n = &l->graph->nodes[i];
     int conv = l->aux[2 * i], x = l->forward[n->in[0]], src, grad, partial, back;
     const us_conv c = p->convs[conv];
+    US_ASSERT(c.in.h == c.in_h && c.in.w == c.in_w);    // rows that no output reads are cut off before (WINDOW)
     p->convs[conv].adds_up = p->has_grad[c.weight];
     p->has_grad[c.weight] = 1;
     US_TRY(us_emit_tensor(l, x, us_emit_full(l, x), &src));

@@ -15,6 +15,18 @@
 //      |   +-----------+   |
 //      |                   |     G = P - 2 pad; tile (i, j) owns rows iG .. (i+1)G - 1 and its patch
 //      +-------------------+     starts at row iG - pad; columns alike
+//
+// Shifted grids: grid s begins y_s rows above the image, y_0 = 0 < y_1 < ... < G, and a pixel is the mean of its tiles
+// in all grids. Tile row i of every grid belongs to one band, so the last rows of a band, as many as the largest y_s
+// (`reach`), still lack tiles; their sums are carried over to the next band:
+//
+//      rows of the image      0        G        2G       3G
+//      grid 0                 |---0----|---1----|---2----|
+//      grid 1              |---0----|---1----|---2----|
+//      grid 2            |---0----|---1----|---2----|
+//      band of tile rows 0, 1 |======written=====|carried|
+//
+// A pixel meets its grids in the order of their numbers, wherever bands end: the lower tiles are of later grids.
 #ifndef US_TILE_H
 #define US_TILE_H
 
@@ -33,10 +45,21 @@ typedef struct us_tile_grid {
     int64_t height, width;              // of the image
     int64_t rows, columns;              // of tiles
     int64_t covered_height, covered_width;  // pixels that tiles predict; the rest is 0
+    int shifts;                         // grids; rows and columns are those of the first
+    int reach;                          // rows that the last one begins above the image
+    int64_t all_rows;                   // of tiles, in the grid that has most
+    int64_t tiles;                      // of all grids
 } us_tile_grid;
 
-// patch, inner and pad from the options, for a network trained on `patch` pixels.
+// One of the shifted grids.
+typedef struct us_tile_shift {
+    int y, x;                           // pixels that its first tile begins above and left of the image
+    int64_t rows, columns;              // of tiles
+} us_tile_shift;
+
+// patch, inner, pad, shifts and reach from the options, for a network trained on `patch` pixels.
 usplit_status us_tile_grid_shape(us_tile_grid *grid, const usplit_tiler_options *options, int patch);
+us_tile_shift us_tile_grid_shift(const us_tile_grid *grid, int number);
 // The rest, for an image. coarsest: the last pyramid level that the network looks at.
 usplit_status us_tile_grid_fit(us_tile_grid *grid, int32_t cover, int coarsest, int64_t height,
                                int64_t width);
@@ -97,10 +120,11 @@ struct usplit_tiler {
     const us_backend *backend;
     usplit_tiler_options options;
     usplit_model_normalisation normalisation;
-    us_tile_grid shape;                 // patch, inner and pad only
+    us_tile_grid shape;                 // without an image
     int channels;                       // K
+    int planes;                         // that come out: K, or 2K with deviations
     int samples, mean_latents;          // in effect: 1 and 1 for networks and options without noise
-    us_graph *own_graph;                // outer padding: the network for the larger patch
+    us_graph *own_graph;                // the network for a patch that is not the training's
     us_plan *plan;
     int coarsest;                       // last pyramid level that the plan reads
     us_exec *exec;
@@ -125,7 +149,8 @@ typedef struct us_tile_layout {
     int workers;                        // of them used
     int64_t band_rows;                  // tile rows per band
     int64_t fixed_bytes;                // executable, plan, graph
-    int64_t rows_bytes, band_bytes;     // held during the run only
+    int64_t rows_bytes, band_bytes;     // held during the run only; the band with its carried rows
+    int64_t band_floats;                // of it, without them
 } us_tile_layout;
 
 usplit_status us_tiler_layout(const usplit_tiler *tiler, int64_t height, int64_t width,
@@ -141,7 +166,7 @@ usplit_status us_tiler_compile(usplit_tiler *tiler, int workers);
 typedef struct us_tile_io {
     int64_t frames, height, width;
     usplit_status (*read)(void *user, int64_t frame, int64_t row, int64_t n, float *dst);
-    // K planes of n x width, channel-major.
+    // The tiler's planes of n x width, one after the other.
     usplit_status (*write)(void *user, int64_t frame, int64_t row, int64_t n, const float *src);
     void *user;
 } us_tile_io;

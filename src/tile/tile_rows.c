@@ -72,10 +72,11 @@ static int64_t scratch_bytes(int64_t width)
 // Fills height, width and capacity of every level; returns the bytes of all windows.
 static int64_t plan_levels(us_tile_level *levels, const us_tile_grid *grid, int coarsest, int64_t band_rows)
 {
-    int64_t bytes = 0, ahead = grid->patch / 2;     // rows below a crop's centre
+    int64_t bytes = 0, ahead = grid->patch - grid->patch / 2;    // rows below a crop's centre
+    int64_t span = (band_rows - 1) * grid->inner + grid->reach;     // from the first patch of a band to its last
     for (int k = coarsest; k >= 0; k--) {
         us_tile_level *level = &levels[k];
-        int64_t band = ((band_rows - 1) * grid->inner >> k) + (band_rows > 1);
+        int64_t band = (span >> k) + (span > 0);
         *level = (us_tile_level){.height = grid->height >> k, .width = grid->width >> k};
         level->capacity = clamp(grid->patch / 2 + band + ahead, 1, level->height);
         bytes += level->capacity * level->width * (int64_t)sizeof(float);

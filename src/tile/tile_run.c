@@ -2,8 +2,8 @@
 //
 // The tiles of a band are worked off in groups of about GROUP_SECONDS; between groups the calling thread
 // reports progress and looks at the cancel flag (workers look at it before every pass). A tile belongs to
-// one worker, which adds its samples in order, and noise is keyed by position: neither the number of workers
-// nor the groups change a bit.
+// one worker, which adds its samples in order, shifted grids are worked off one after the other, and noise is keyed
+// by position and pass: neither the number of workers nor the groups nor the bands change a bit.
 #include "tile/tile.h"
 
 #include <math.h>
@@ -20,18 +20,24 @@ typedef struct run {
     const us_tile_io *io;
     us_tile_layout layout;
     us_tile_rows rows;
-    float *band;                        // K planes of band_height x width
+    float *band;                        // planes of band_height x width
+    float *carry;                       // planes of `carried` x width: the first rows of the next band
     int64_t frame;
+    int64_t first_row, end_row;         // of tiles, in every grid
     int64_t band_y, band_height;        // first row of the band, and its rows that lie in the image
+    int64_t carried;
+    int there;                          // tiles are put together on the device
     int64_t done, total;                // passes
     double begin, busy;                 // seconds: when the run began; spent predicting, of one worker
     usplit_progress_fn progress;
     void *user;
 } run;
 
-// A group: samples [sample, sample_end) of the band's tiles [next, tile_end).
+// A group: samples [sample, sample_end) of the band's tiles [next, tile_end) of one grid.
 typedef struct group {
     run *r;
+    int number;                         // of the grid
+    us_tile_shift shift;
     atomic_int_fast64_t next;
     atomic_int stop;
     int64_t tile_end;
@@ -65,55 +71,83 @@ static usplit_status fill(void *user, int sample, float *const *levels, float *t
     return USPLIT_OK;
 }
 
-// Adds a sample of a tile to the band, cut at the image's edges; the last one makes grey levels of the mean
-// (data 5.4, 5.5).
-static void add_sample(const run *r, int64_t y, int64_t x, const float *head, int sample)
+// Values per pixel of a head: means, and what else the network says of them.
+static int64_t head_values(const usplit_tiler *t)
+{
+    return us_net_head_channels(&t->model->graph->config);
+}
+
+// Sum of squares about the mean of n values, from that of the n - 1 before: `sum` has the new value in it (Youngs and
+// Cramer, "Some results relevant to choice of sum and sum-of-product algorithms", 1971).
+static float add_square(float old, float value, float sum, int n)
+{
+    float d = (float)n * value - sum;
+    return n == 1 ? 0 : old + d * d / ((float)n * (float)(n - 1));
+}
+
+// One row of one plane. pass counts the values of a pixel; the last one makes grey levels of their mean, and of
+// their deviation where `squares` is given (data 5.4, 5.5).
+static void add_row(const usplit_tiler *t, int c, const float *src, int64_t n, int pass, float *dst, float *squares)
+{
+    const int passes = t->samples * t->shape.shifts, first = pass == 0, last = pass == passes - 1;
+    const float share = 1.0f / (float)passes;
+    const float gain = (float)t->normalisation.target_deviation[c];
+    const float offset = (float)t->normalisation.target_mean[c];
+    const int64_t step = head_values(t);
+    for (int64_t j = 0; squares && j < n; j++) {
+        float value = src[j * step], sum = first ? value : dst[j] + value;
+        float square = add_square(squares[j], value, sum, pass + 1);
+        squares[j] = last ? gain * sqrtf(square / (float)(passes - 1)) : square;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        dst[j] = us_place_add(dst[j], src[j * step], first, last, share, gain, offset);
+    }
+}
+
+// Adds one value to every pixel of the tile at (y, x) of the image, as far as the band goes.
+static void add_tile(const run *r, int64_t y, int64_t x, const float *head, int pass)
 {
     const usplit_tiler *t = r->tiler;
-    const us_tile_grid *grid = &r->layout.grid;
-    int64_t g = grid->inner, k = t->channels, values = us_net_head_channels(&t->model->graph->config);
-    int64_t h = g < r->band_height - y ? g : r->band_height - y;
-    int64_t w = g < grid->width - x ? g : grid->width - x;
-    const int first = sample == 0, last = sample == t->samples - 1;
-    const float share = 1.0f / (float)t->samples;
-    for (int64_t c = 0; c < k; c++) {
-        const float gain = (float)t->normalisation.target_deviation[c];
-        const float offset = (float)t->normalisation.target_mean[c];
-        for (int64_t i = 0; i < h; i++) {
-            const float *src = head + i * g * values + c;
-            float *dst = r->band + (c * r->band_height + y + i) * grid->width + x;
-            for (int64_t j = 0; j < w; j++) {
-                dst[j] = us_place_add(dst[j], src[j * values], first, last, share, gain, offset);
-            }
+    int64_t g = r->layout.grid.inner, width = r->layout.grid.width, below = r->band_y + r->band_height;
+    int64_t top = y > r->band_y ? y : r->band_y, left = x > 0 ? x : 0;
+    int64_t bottom = y + g < below ? y + g : below, right = x + g < width ? x + g : width;
+    for (int c = 0; c < t->channels; c++) {
+        for (int64_t i = top; i < bottom; i++) {
+            const float *src = head + ((i - y) * g + left - x) * head_values(t) + c;
+            float *dst = r->band + (c * r->band_height + i - r->band_y) * width + left;
+            float *squares = t->options.deviations ? dst + t->channels * r->band_height * width : NULL;
+            add_row(t, c, src, right - left, pass, dst, squares);
         }
     }
 }
 
 // n neighbouring tiles in the order of the band, at most the batch.
-static usplit_status predict_tiles(const run *r, int64_t tile, int n, int sample, int sample_end, int worker)
+static usplit_status predict_tiles(const group *g, int64_t tile, int n, int worker)
 {
+    const run *r = g->r;
     usplit_tiler *t = r->tiler;
     const us_tile_grid *grid = &r->layout.grid;
     patch_place places[US_TILE_MAX_BATCH];
     us_run runs[US_TILE_MAX_BATCH];
     const float *heads[US_TILE_MAX_BATCH];
     for (int i = 0; i < n; i++) {
-        int64_t y = (tile + i) / grid->columns * grid->inner, x = (tile + i) % grid->columns * grid->inner;
-        places[i] = (patch_place){&r->rows, r->band_y + y - grid->pad, x - grid->pad};
+        int64_t row = r->first_row + (tile + i) / g->shift.columns, column = (tile + i) % g->shift.columns;
+        places[i] = (patch_place){&r->rows, row * grid->inner - g->shift.y - grid->pad,
+                                  column * grid->inner - g->shift.x - grid->pad};
         runs[i] = (us_run){.seed = t->options.seed, .mean_latents = t->mean_latents, .tile_y = places[i].y0,
                            .tile_x = places[i].x0, .fill = fill, .user = &places[i]};
     }
-    for (int s = sample; s < sample_end; s++) {
+    for (int s = g->sample; s < g->sample_end; s++) {
         if (atomic_load_explicit(&t->cancelled, memory_order_relaxed)) {
             US_FAIL(USPLIT_ERR_CANCELLED, "cancelled by usplit_tiler_cancel");
         }
+        int pass = g->number * t->samples + s;
         for (int i = 0; i < n; i++) {
-            runs[i].step = s;
+            runs[i].step = pass;
         }
         US_TRY(t->backend->predict(t->exec, worker, n, runs, heads));
-        for (int i = 0; i < n && !t->backend->band_begin; i++) {    // else the device has added them up
-            int64_t row = (tile + i) / grid->columns, column = (tile + i) % grid->columns;
-            add_sample(r, row * grid->inner, column * grid->inner, heads[i], s);
+        for (int i = 0; i < n && !r->there; i++) {      // else the device has added them up
+            add_tile(r, places[i].y0 + grid->pad, places[i].x0 + grid->pad, heads[i], pass);
         }
     }
     return USPLIT_OK;
@@ -133,7 +167,7 @@ static usplit_status work(void *user, int task, int worker)
             break;
         }
         int n = g->tile_end - tile < batch ? (int)(g->tile_end - tile) : batch;
-        usplit_status status = predict_tiles(g->r, tile, n, g->sample, g->sample_end, task);
+        usplit_status status = predict_tiles(g, tile, n, task);
         if (status != USPLIT_OK) {
             atomic_store(&g->stop, 1);
             return status;
@@ -169,42 +203,54 @@ static usplit_status report(const run *r)
     return USPLIT_OK;
 }
 
-// Runs the group [tile, tile_end) x [sample, sample_end) and measures it.
-static usplit_status run_group(run *r, int64_t tile, int64_t tile_end, int sample, int sample_end)
+// Runs the group and measures it.
+static usplit_status run_group(group *g, int64_t tile)
 {
+    run *r = g->r;
     usplit_tiler *t = r->tiler;
     int workers = r->layout.workers;
-    group g = {.r = r, .tile_end = tile_end, .sample = sample, .sample_end = sample_end};
-    atomic_init(&g.next, tile);
-    atomic_init(&g.stop, 0);
+    atomic_init(&g->next, tile);
+    atomic_init(&g->stop, 0);
     double start = now();
-    US_TRY(us_pool_run(t->context->pool, workers, work, &g));
-    int64_t tiles = tile_end - tile, passes = tiles * (sample_end - sample);
+    US_TRY(us_pool_run(t->context->pool, workers, work, g));
+    int64_t tiles = g->tile_end - tile, passes = tiles * (g->sample_end - g->sample);
     int64_t each = (int64_t)workers * t->batch;
-    int64_t rounds = (tiles + each - 1) / each * t->batch * (sample_end - sample);
+    int64_t rounds = (tiles + each - 1) / each * t->batch * (g->sample_end - g->sample);
     r->busy += (now() - start) / (double)rounds * (double)passes;
     r->done += passes;
     t->seconds_per_pass = r->busy / (double)r->done;
     return USPLIT_OK;
 }
 
-static usplit_status predict_band(run *r, int64_t tiles)
+// The band's tiles of one grid.
+static usplit_status predict_grid(run *r, int number)
 {
     const usplit_tiler *t = r->tiler;
-    for (int64_t tile = 0, end; tile < tiles; tile = end) {
+    group g = {.r = r, .number = number, .shift = us_tile_grid_shift(&r->layout.grid, number)};
+    int64_t end_row = r->end_row < g.shift.rows ? r->end_row : g.shift.rows;
+    int64_t tiles = (end_row - r->first_row) * g.shift.columns;     // none or less below the image
+    for (int64_t tile = 0; tile < tiles; tile = g.tile_end) {
         // passes of each worker in a group, a batch of tiles each
         double wish = t->seconds_per_pass > 0 ? GROUP_SECONDS / t->seconds_per_pass / t->batch : 1;
         int64_t passes = wish < 1 ? 1 : wish > 1e6 ? 1000000 : (int64_t)wish;
         int64_t batches = passes / t->samples > 1 ? passes / t->samples : 1;
         int64_t most = batches * t->batch * r->layout.workers;
-        end = tile + most < tiles ? tile + most : tiles;
-        for (int s = 0, s_end; s < t->samples; s = s_end) {
-            s_end = batches > 1 || passes >= t->samples - s ? t->samples : s + (int)passes;
-            US_TRY(run_group(r, tile, end, s, s_end));
-            if (end < tiles || s_end < t->samples) {    // else after the band is written
+        g.tile_end = tile + most < tiles ? tile + most : tiles;
+        for (g.sample = 0; g.sample < t->samples; g.sample = g.sample_end) {
+            g.sample_end = batches > 1 || passes >= t->samples - g.sample ? t->samples : g.sample + (int)passes;
+            US_TRY(run_group(&g, tile));
+            if (g.tile_end < tiles || g.sample_end < t->samples) {  // else after the band is written
                 US_TRY(report(r));
             }
         }
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status predict_band(run *r)
+{
+    for (int s = 0; s < r->layout.grid.shifts; s++) {
+        US_TRY(predict_grid(r, s));
     }
     return USPLIT_OK;
 }
@@ -224,7 +270,7 @@ static usplit_status write_rest(run *r)
     int64_t most = r->layout.band_rows * grid->inner;
     for (int64_t row = grid->covered_height, n; row < grid->height; row += n) {
         n = grid->height - row < most ? grid->height - row : most;
-        memset(r->band, 0, (size_t)(r->tiler->channels * n * grid->width) * sizeof *r->band);
+        memset(r->band, 0, (size_t)(r->tiler->planes * n * grid->width) * sizeof *r->band);
         US_TRY(r->io->write(r->io->user, r->frame, row, n, r->band));
     }
     return USPLIT_OK;
@@ -237,7 +283,7 @@ static us_rows held_rows(void *user, int64_t frame, int level)
 }
 
 // The band's tiles on a device: rows up, tiles predicted and put together there, grey levels down.
-static usplit_status predict_band_there(run *r, int64_t tiles)
+static usplit_status predict_band_there(run *r)
 {
     const usplit_tiler *t = r->tiler;
     const us_tile_rows *rows = &r->rows;
@@ -253,29 +299,57 @@ static usplit_status predict_band_there(run *r, int64_t tiles)
         band.offset[c] = (float)n->target_mean[c];
     }
     US_TRY(t->backend->band_begin(t->exec, &images, &band));
-    usplit_status status = predict_band(r, tiles);
+    usplit_status status = predict_band(r);
     usplit_status fetched = t->backend->band_end(t->exec, status == USPLIT_OK ? r->band : NULL);
     return status == USPLIT_OK ? fetched : status;
 }
 
+// Makes the band the rows [from, below) of the image: those carried over, and new ones.
+static void begin_band(run *r, int64_t from, int64_t below)
+{
+    const usplit_tiler *t = r->tiler;
+    const us_tile_grid *grid = &r->layout.grid;
+    size_t old = (size_t)(r->carried * grid->width);
+    r->band_y = from;
+    r->band_height = below - from;
+    if (grid->covered_width < grid->width) {
+        memset(r->band, 0, (size_t)(t->planes * r->band_height * grid->width) * sizeof *r->band);
+    }
+    for (int64_t p = 0; r->carried && p < t->planes; p++) {
+        memcpy(r->band + p * r->band_height * grid->width, r->carry + (size_t)p * old, old * sizeof *r->band);
+    }
+}
+
+// Writes the band's first n rows; the others are carried over.
+static usplit_status write_band(run *r, int64_t n)
+{
+    const usplit_tiler *t = r->tiler;
+    int64_t width = r->layout.grid.width;
+    size_t done = (size_t)(n * width), rest = (size_t)((r->band_height - n) * width);
+    for (int64_t p = 0; rest && p < t->planes; p++) {
+        float *plane = r->band + p * r->band_height * width;
+        memcpy(r->carry + (size_t)p * rest, plane + done, rest * sizeof *plane);
+        memmove(r->band + (size_t)p * done, plane, done * sizeof *plane);
+    }
+    r->carried = r->band_height - n;
+    return r->io->write(r->io->user, r->frame, r->band_y, n, r->band);
+}
+
 static usplit_status run_frame(run *r)
 {
-    usplit_tiler *t = r->tiler;
     const us_tile_grid *grid = &r->layout.grid;
     us_tile_rows_rewind(&r->rows);
-    for (int64_t i = 0, end; i < grid->rows; i = end) {
-        end = i + r->layout.band_rows < grid->rows ? i + r->layout.band_rows : grid->rows;
-        r->band_y = i * grid->inner;
-        int64_t below = end * grid->inner < grid->height ? end * grid->inner : grid->height;
-        r->band_height = below - r->band_y;
-        US_TRY(us_tile_rows_advance(&r->rows, r->band_y - grid->pad, (end - 1) * grid->inner - grid->pad));
-        if (grid->covered_width < grid->width) {
-            memset(r->band, 0, (size_t)(t->channels * r->band_height * grid->width) * sizeof *r->band);
-        }
-        int64_t tiles = (end - i) * grid->columns;
-        US_TRY(t->backend->band_begin ? predict_band_there(r, tiles) : predict_band(r, tiles));
-        US_TRY(r->io->write(r->io->user, r->frame, r->band_y, r->band_height, r->band));
-        if (end == grid->rows) {
+    r->carried = 0;
+    for (int64_t i = 0, end; i < grid->all_rows; i = end) {
+        end = i + r->layout.band_rows < grid->all_rows ? i + r->layout.band_rows : grid->all_rows;
+        int64_t from = i * grid->inner - grid->reach, below = end * grid->inner, done = below - grid->reach;
+        r->first_row = i;
+        r->end_row = end;
+        US_TRY(us_tile_rows_advance(&r->rows, from - grid->pad, below - grid->inner - grid->pad));
+        begin_band(r, from > 0 ? from : 0, below < grid->height ? below : grid->height);
+        US_TRY(r->there ? predict_band_there(r) : predict_band(r));
+        US_TRY(write_band(r, end < grid->all_rows ? done - r->band_y : r->band_height));
+        if (end == grid->all_rows) {
             US_TRY(write_rest(r));
         }
         US_TRY(report(r));
@@ -288,8 +362,8 @@ static usplit_status start(run *r)
     usplit_tiler *t = r->tiler;
     const us_tile_layout *l = &r->layout;
     US_TRY(us_tiler_layout(t, r->io->height, r->io->width, &r->layout));
-    r->total = l->grid.rows * l->grid.columns * t->samples;
-    if (__builtin_mul_overflow(r->total, r->io->frames, &r->total)) {
+    if (__builtin_mul_overflow(l->grid.tiles, (int64_t)t->samples, &r->total) ||
+        __builtin_mul_overflow(r->total, r->io->frames, &r->total)) {
         US_FAIL(USPLIT_ERR_SHAPE, "%lld frames have more tiles than can be counted",
                 (long long)r->io->frames);
     }
@@ -297,7 +371,10 @@ static usplit_status start(run *r)
     US_TRY(us_tile_rows_open(&r->rows, t->a, &l->grid, t->coarsest, l->band_rows, &t->normalisation));
     r->rows.read = read_rows;
     r->rows.user = r;
+    // a device puts whole bands together, of one grid and without deviations
+    r->there = t->backend->band_begin && l->grid.shifts == 1 && !t->options.deviations;
     r->band = us_alloc(t->a, (size_t)l->band_bytes, 1);
+    r->carry = r->band ? r->band + l->band_floats : NULL;
     return r->band ? USPLIT_OK : USPLIT_ERR_MEMORY;
 }
 

@@ -1,6 +1,6 @@
-// The tiler: graph (a new one for outer padding), plan of one patch, executable with the model's parameters;
-// and what a run on a given size of image will hold. Workers are as many as the backend asks for, at most the
-// pool's threads; a memory budget takes some away, never pixels from the patch.
+// The tiler: graph (a new one for patches of another size than the training's), plan of one patch, executable with the
+// model's parameters; and what a run on a given size of image will hold. Workers are as many as the backend asks for,
+// at most the pool's threads; a memory budget takes some away, never pixels from the patch.
 #include "tile/tile.h"
 
 #include <stdio.h>
@@ -70,7 +70,10 @@ static usplit_status fail_budget(const usplit_tiler *t, int64_t width, int64_t n
             "one worker with patches of %d%s needs %lld bytes, memory_budget is %lld; "
             "a larger budget%s%s helps",
             t->shape.patch, image, (long long)needed, (long long)t->options.memory_budget,
-            t->own_graph ? ", a smaller outer pad" : "", width > 0 ? " or a narrower image" : "");
+            !t->own_graph                              ? ""
+            : t->options.tiling == USPLIT_TILING_OUTER ? ", a smaller outer pad"
+                                                       : ", a smaller patch",
+            width > 0 ? " or a narrower image" : "");
 }
 
 static usplit_status build_plan(usplit_tiler *t)
@@ -89,7 +92,7 @@ static usplit_status build_plan(usplit_tiler *t)
     return USPLIT_OK;
 }
 
-// What the tiler itself holds beside its executable: the plan, and the graph of outer padding.
+// What the tiler itself holds beside its executable: the plan, and the graph of a patch of another size.
 static int64_t count_bytes(const usplit_tiler *t)
 {
     const us_plan *p = t->plan;
@@ -118,6 +121,10 @@ static usplit_status set_up(usplit_tiler *t)
     t->channels = config->channels;
     t->mean_latents = o->latent == USPLIT_LATENT_MEAN || config->family != USPLIT_FAMILY_HVAE;
     t->samples = t->mean_latents ? 1 : o->samples;
+    t->planes = o->deviations ? 2 * t->channels : t->channels;
+    US_CHECK_ARG(!o->deviations || t->samples * t->shape.shifts >= 2,
+                 "deviations is 1 with one value per pixel; accepted with %s of 2 or more",
+                 t->mean_latents ? "shifts" : "samples or shifts");
     t->max_workers = us_pool_size(t->context->pool);
     if (t->backend->workers > 0 && t->backend->workers < t->max_workers) {
         t->max_workers = t->backend->workers;
@@ -200,16 +207,17 @@ void us_tiler_release(usplit_tiler *t)
 // where the image has as many, so that narrow images keep all workers busy.
 static void lay_out(const usplit_tiler *t, int workers, us_tile_layout *l)
 {
-    int64_t tiles = l->grid.rows * l->grid.columns;
+    int64_t tiles = l->grid.rows * l->grid.columns;     // of one grid: grids are worked off one after the other
     l->exec_workers = workers;
     l->workers = tiles < workers ? (int)tiles : workers;
     l->band_rows = (2 * l->workers * t->batch + l->grid.columns - 1) / l->grid.columns;
-    l->band_rows = l->band_rows < l->grid.rows ? l->band_rows : l->grid.rows;
+    l->band_rows = l->band_rows < l->grid.all_rows ? l->band_rows : l->grid.all_rows;
     l->fixed_bytes = fixed_bytes(t, workers);
     l->rows_bytes = us_tile_rows_bytes(&l->grid, t->coarsest, l->band_rows);
-    int64_t rows = l->band_rows * l->grid.inner;
+    int64_t rows = l->band_rows * l->grid.inner + l->grid.reach;
     rows = rows < l->grid.height ? rows : l->grid.height;
-    l->band_bytes = t->channels * rows * l->grid.width * (int64_t)sizeof(float);
+    l->band_floats = t->planes * rows * l->grid.width;
+    l->band_bytes = (l->band_floats + t->planes * l->grid.reach * l->grid.width) * (int64_t)sizeof(float);
 }
 
 usplit_status us_tiler_layout(const usplit_tiler *t, int64_t height, int64_t width, us_tile_layout *l)

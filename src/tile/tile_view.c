@@ -27,9 +27,9 @@ static usplit_status check_views(const usplit_tiler *t, const usplit_image *src,
     if (src->channels != 1) {
         US_FAIL(USPLIT_ERR_SHAPE, "src has %lld channels; accepted: 1", (long long)src->channels);
     }
-    if (dst->channels != t->channels) {
-        US_FAIL(USPLIT_ERR_SHAPE, "dst has %lld channels; accepted: the model's %d", (long long)dst->channels,
-                t->channels);
+    if (dst->channels != t->planes) {
+        US_FAIL(USPLIT_ERR_SHAPE, "dst has %lld channels; accepted: the model's %d%s", (long long)dst->channels,
+                t->channels, t->options.deviations ? ", twice for the deviations" : "");
     }
     if (dst->frames != src->frames || dst->height != src->height || dst->width != src->width) {
         US_FAIL(USPLIT_ERR_SHAPE, "dst has %lld frames of %lld x %lld; accepted: as src, %lld of %lld x %lld",

@@ -27,6 +27,7 @@ ends with status 3.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import math
@@ -439,43 +440,194 @@ def keep_memory():
                 and libc.mallopt(m_top_pad, 64 << 20))
 
 
+def autocast(args):
+    if not args.autocast:
+        return contextlib.nullcontext()
+    kind = torch.float16 if args.device != "cpu" else torch.bfloat16
+    return torch.autocast(args.device.split(":")[0], dtype=kind)
+
+
 def make_step(net, args):
     layout = torch.channels_last if args.channels_last \
         else torch.contiguous_format
     x = torch.randn(args.batch, 1 + net.lateral, args.patch, args.patch)
     target = torch.randn(args.batch, 2, args.patch, args.patch)
-    x = x.contiguous(memory_format=layout)
-    target = target.contiguous(memory_format=layout)
-    net.to(memory_format=layout)
-    forward = torch.compile(net) if args.compile else net
+    x = x.to(args.device).contiguous(memory_format=layout)
+    target = target.to(args.device).contiguous(memory_format=layout)
+    net.to(args.device, memory_format=layout)
+    forward = net
+    if args.compile:
+        forward = torch.compile(net, mode=args.compile_mode)
 
     if args.mode == "predict":
         net.eval()
         guard = torch.inference_mode if args.inference_mode else torch.no_grad
 
         def predict():
-            with guard():
+            with guard(), autocast(args):
                 return forward(x, want_kl=False)["output"]
         return predict
+    if args.mode == "split":
+        return make_split(net, forward, args)
 
     net.train()
     optimiser = torch.optim.Adamax(net.parameters(), lr=1e-3)
+    scaler = torch.amp.GradScaler(args.device.split(":")[0],
+                                  enabled=args.autocast and args.device != "cpu")
 
     def train():
         optimiser.zero_grad(set_to_none=True)
-        loss = losses(forward(x), target)["loss"]
-        loss.backward()
+        with autocast(args):
+            loss = losses(forward(x), target)["loss"]
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimiser)
         nn.utils.clip_grad_norm_(net.parameters(), 0.5)
-        optimiser.step()
+        scaler.step(optimiser)
+        scaler.update()
         return loss
     return train
+
+
+def make_split(net, forward, args):
+    """Tiled prediction of one frame: context levels by area averages, patches
+    gathered by slicing, the inner part of each kept. On the device but for
+    the frame and the planes."""
+    net.eval()
+    inner, side = args.patch - 2 * args.pad, args.frame
+    tiles = -(-side // inner)
+    frame = torch.randn(1, 1, side, side)
+
+    def split():
+        pyramid = [frame.to(args.device)]
+        for _ in range(net.lateral):
+            pyramid.append(F.avg_pool2d(pyramid[-1], 2))
+        margin = 2 * args.patch
+        padded = [F.pad(p, (margin, margin, margin, margin)) for p in pyramid]
+        planes = torch.empty(2, tiles * inner, tiles * inner,
+                             device=args.device)
+        places = [(i, j) for i in range(tiles) for j in range(tiles)]
+        for first in range(0, len(places), args.batch):
+            some = places[first:first + args.batch]
+            x = torch.stack([patch_of(padded, i, j, inner, margin, args)
+                             for i, j in some])
+            with torch.no_grad(), autocast(args):
+                y = forward(x, want_kl=False)["output"]
+            for n, (i, j) in enumerate(some):
+                planes[:, i * inner:(i + 1) * inner,
+                       j * inner:(j + 1) * inner] = \
+                    y[n, :2, args.pad:args.pad + inner,
+                      args.pad:args.pad + inner]
+        return planes[:, :side, :side].cpu()
+    return split
+
+
+def patch_of(padded, i, j, inner, margin, args):
+    half, levels = args.patch // 2, []
+    cy = i * inner - args.pad + half
+    cx = j * inner - args.pad + half
+    for k, plane in enumerate(padded):
+        y, x = (cy >> k) - half + margin, (cx >> k) - half + margin
+        levels.append(plane[0, 0, y:y + args.patch, x:x + args.patch])
+    return torch.stack(levels)
+
+
+def device_floor(device):
+    """GFLOP/s of a large half product and GB/s of a large copy there."""
+    kind = torch.float16 if device != "cpu" else torch.float32
+    n = 8192 if device != "cpu" else 512
+    a = torch.randn(n, n, device=device).to(kind)
+    b = torch.randn(n, n, device=device).to(kind)
+    big = torch.empty((1 << 28) if device != "cpu" else (1 << 22),
+                      device=device)
+    other = torch.empty_like(big)
+
+    def timed(work):
+        best = math.inf
+        for _ in range(5):
+            wait(device)
+            start = time.perf_counter()
+            work()
+            wait(device)
+            best = min(best, time.perf_counter() - start)
+        return best
+    gflops = 2.0 * n ** 3 / timed(lambda: a @ b) * 1e-9
+    copy = 8.0 * big.numel() / timed(lambda: other.copy_(big)) * 1e-9
+    return gflops, copy
+
+
+def wait(device):
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def device_times(step, args):
+    """Seconds of every repeat, by the device's own clock where it has one."""
+    times, result = [], None
+    for i in range(args.warmup + args.repeat):
+        if args.device == "cpu":
+            start = time.perf_counter()
+            result = step()
+            seconds = time.perf_counter() - start
+        else:
+            begin = torch.cuda.Event(enable_timing=True)
+            end = torch.cuda.Event(enable_timing=True)
+            begin.record()
+            result = step()
+            end.record()
+            end.synchronize()
+            seconds = begin.elapsed_time(end) * 1e-3
+        if i >= args.warmup:
+            times.append(seconds)
+    return times, result
+
+
+def device_main(args):
+    """make bench-gpu: one setting, seconds per step or per frame."""
+    if args.floor:
+        gflops, copy = device_floor(args.device)
+        name = args.device if args.device == "cpu" else \
+            torch.cuda.get_device_name()
+        print(json.dumps({"gflops": round(gflops, 1),
+                          "copy_gb_per_s": round(copy, 1), "name": name,
+                          "torch": torch.__version__}))
+        return 0
+    net = build(args.variant, args.family, args.filters, args.z_dim,
+                args.levels, args.lateral, args.patch, 0.1, False)
+    if args.device != "cpu":
+        torch.backends.cudnn.benchmark = True
+        torch.cuda.reset_peak_memory_stats()
+    times, result = device_times(make_step(net, args), args)
+    if not torch.isfinite(result).all():
+        print("peer_torch: result is not finite", file=sys.stderr)
+        return 1
+    peak = 0.0 if args.device == "cpu" else \
+        torch.cuda.max_memory_reserved() / 1048576.0
+    print(json.dumps({
+        "work": args.mode, "variant": args.variant, "family": args.family,
+        "seconds": statistics.median(times), "min": min(times),
+        "max": max(times), "device_mib": round(peak, 1),
+        "batch": args.batch, "device": args.device,
+        "torch": torch.__version__, "autocast": args.autocast,
+        "channels_last": args.channels_last,
+        "compile": args.compile_mode if args.compile else ""}))
+    return 0
 
 
 def parse_arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--variant", choices=sorted(VARIANTS), default="regular")
     p.add_argument("--family", choices=("hvae", "hae"), default="hvae")
-    p.add_argument("--mode", choices=("train", "predict"), default="train")
+    p.add_argument("--mode", choices=("train", "predict", "split"),
+                   default="train")
+    p.add_argument("--device", default="",
+                   help="cuda (or cpu, to try it): for make bench-gpu")
+    p.add_argument("--autocast", action="store_true",
+                   help="mixed precision: fp16 on CUDA, bf16 on the CPU")
+    p.add_argument("--compile-mode", default="default")
+    p.add_argument("--floor", action="store_true",
+                   help="measure the device's matrix and copy rates alone")
+    p.add_argument("--frame", type=int, default=2720)
+    p.add_argument("--pad", type=int, default=24)
     p.add_argument("--filters", type=int, default=64)
     p.add_argument("--z-dim", type=int, default=128)
     p.add_argument("--levels", type=int, help="default 4, deep 8")
@@ -508,6 +660,9 @@ def main():
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
+    if args.device:
+        return device_main(args)
+    args.device = "cpu"
     kept = args.keep_memory and keep_memory()
 
     gemm, conv = machine_rates()

@@ -49,7 +49,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval info doctor synth; do
+for command in demo train split eval tiling-study info doctor synth dip; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -170,6 +170,31 @@ expect 0 info m.h5 --json
 says out '"lc_count": 2'
 expect 0 info --variant regular --levels 3 --filters 16 --plan train
 
+# ---- The choices of the network: their names, in options, facts and resume checks
+expect 0 info --family hae --levels 5 --filters 8 --blocks 2 --activation leaky-relu --logvar none --merge linear \
+    --latent-scale paper --json
+says out '"blocks": 2'
+says out '"activation": "leaky-relu"'
+says out '"merge": "linear"'
+says out '"latent_scale": "paper"'
+expect 0 info --levels 2 --filters 8 --kl analytical --merge ungated --ungated
+says out '^options   merge ungated, kl analytical, ungated blocks$'
+expect 0 info --family unet --variant context-aware --filters 4
+says out '^model     Context-Aware U-Net, 5 levels'
+expect 0 info --family bravenet --filters 4
+says out '^model     BraveNet, 4 levels, 1 context input,'
+expect 1 info --family hae --kl analytical
+expect 1 info --family unet --variant lean
+says err 'U-Net accepts'
+expect 2 info --merge residual_ungated
+says err 'residual|ungated|linear'
+expect 2 info --variant regular --lc 0
+expect 2 train $pair $tiny --resume --merge linear -o m.h5
+says err '--merge linear was asked for, but the file to go on from has residual'
+expect 2 train $pair $tiny --resume --family hvae -o m.h5
+expect 2 train $pair --resume --z 8,4 -o m.h5
+expect 2 train $pair --resume --dropout 0.2 -o m.h5
+
 # ---- Splitting
 expect 0 split m.h5 data/ch1.tif -o s.tif --preview s.png --threads 2 --json
 there s.tif 1572864
@@ -202,6 +227,81 @@ expect 0 eval m.h5 $pair --json --quiet
 says out '"ri_psnr"'
 expect 2 eval m.h5 --channel data/ch1.tif
 
+# ---- Double-DIP
+expect 0 synth -o two --frames 2 --size 96
+known='--channel two/ch1.tif --channel two/ch2.tif'
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 2
+says out 'mean of 4 crops'
+says out '^ch1 p2 '
+absent ch1_dip.tif
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 1 -o 1.tif --json
+there 1.tif 135200
+says out '"mixtures": 2'
+expect 0 dip $known --crop 65 --crops 2 --iterations 3 --threads 3 -o 3.tif --json --quiet
+cmp -s 1.tif 3.tif || fail 'dip: other pixels with other threads'
+expect 0 dip two/ch1.tif --iterations 2
+there ch1_dip.tif 147456
+expect 1 dip two/ch1.tif --iterations 2
+says err 'overwrite'
+expect 0 dip two/ch1.tif two/ch2.tif --iterations 2 -o mixed.tif --crop 70
+there mixed.tif 78400
+expect 2 dip
+expect 2 dip two/ch1.tif --mode two
+says err 'takes 2 mixtures, 1 given'
+expect 2 dip two/ch1.tif $known
+expect 2 dip two/ch1.tif --mix 0.5,0.3
+expect 2 dip two/ch1.tif --crops 3
+expect 2 dip $known --mix half
+expect 2 dip $known --crop 64
+expect 1 dip $known --crop 65 --iterations 1 --mix 0.5,0.5
+says err 'for both mixtures'
+expect 1 dip $known --crop 97
+says err 'smaller than a crop'
+"$program" dip $known --crop 65 --crops 1 --iterations 100000000 --threads 2 -o stopped.tif > out 2> err < /dev/null &
+pid=$!
+sleep 2
+kill -INT $pid
+wait $pid
+status=$?
+checks=$((checks + 1))
+[ $status = 130 ] || fail "interrupted dip: status $status, expected 130"
+there stopped.tif 67600
+says out 'mean of 2 crops'
+
+# ---- Tiling: patches, shifts, deviations, scores without the last rows
+expect 0 split m.h5 data/ch1.tif -o shifted.tif --frames 0:1 --shifts 3 --deviations --patch 48 --pad 8 --json
+says out '"shifts": 3'
+says out '"patch": 48'
+there shifted.tif 262144                # two planes of 128 x 128 and their deviations
+expect 1 split m.h5 data/ch1.tif -o no.tif --deviations
+says err 'deviations is 1'
+expect 1 split m.h5 data/ch1.tif -o no.tif --patch 34
+says err '34; this network accepts multiples of 4'
+expect 1 split m.h5 data/ch1.tif -o no.tif --shifts 17
+says err 'shifts is 17; accepted with tiles of 16: 0 to 16'
+absent no.tif
+expect 0 eval m.h5 $pair --drop-last 16 --shifts 2
+says out 'seam: steps across borders'
+says out '^The last 16 rows and columns'
+expect 0 eval m.h5 $pair --pad 0 --patch 128 --json --quiet   # whole frames have no seams
+says out '"seam": null'
+expect 2 eval m.h5 $pair --drop-last 128
+says err 'leaves nothing of frame 1'
+expect 0 tiling-study m.h5 $pair --inner 4,16 --outer 5,8 --shifts 2 -o study
+says out '^| inner | 0 | 32 | 32 |'
+says out '^| inner, shifted | 4 | 32 | 24 |'
+says out '^| outer | 8 | 48 | 32 |'
+says out '^Left out: inner, pad 16: pad is 16'
+says out '^Left out: outer, pad 5: patch size is 42; '
+there study/tiling.svg 3000
+[ "$(grep -c . study/tiling.csv)" = 8 ] || fail "study/tiling.csv has $(grep -c . study/tiling.csv) lines, expected 8"
+[ "$(grep -c . study/tiling.md)" = "$(grep -c . out)" ] || fail "study/tiling.md is not what was printed"
+expect 1 tiling-study m.h5 $pair -o study
+says err 'overwrite'
+expect 2 tiling-study m.h5 $pair
+expect 2 tiling-study m.h5 $pair -o s2 --inner 1,x
+says err "'x' is no pad"
+
 # ---- The demo, cut short
 expect 0 demo -o demo --steps 3 --frames 20 --threads 2
 there demo/demo.png 10000
@@ -209,6 +309,86 @@ there demo/split.tif 100000
 there demo/model.h5 1000
 says out 'RI-PSNR'
 expect 1 demo -o demo --steps 3
+# ---- The paper's tables: killed once, stopped once, and gone on with
+expect 0 help reproduce
+says out 'Example:'
+expect 2 reproduce --no-such-option
+expect 2 reproduce -o paper
+expect 2 reproduce table9 -o paper
+expect 2 reproduce table2
+expect 2 reproduce table2 -o paper --scale 2
+expect 2 reproduce table2 -o paper --only nobody
+says err "'nobody'"
+expect 2 reproduce table2 -o paper $pair
+expect 2 reproduce table1 -o paper
+says err 'data-help'
+expect 0 reproduce --data-help
+says out 'OptiMEM100x014.tif'
+expect 0 reproduce table2 --list --scale full
+says out 'Regular-LC .* 2400 epochs'
+absent paper
+
+results() {
+    find paper/runs -name result.json 2> /dev/null | sort
+}
+"$program" reproduce table2 --scale tiny -o paper --threads 1 > out 2> err < /dev/null &
+pid=$!
+for _ in $(seq 200); do
+    [ -n "$(results)" ] && break
+    sleep 0.05
+done
+kill -KILL $pid
+wait $pid 2> /dev/null
+finished=$(results)
+checks=$((checks + 1))
+[ -n "$finished" ] && [ "$(results | wc -l)" -lt 12 ] || fail "reproduce was not killed midway: $(results | wc -l) of 12 runs"
+before=$(stat -c '%i %Y' $finished)
+"$program" reproduce table2 --scale tiny -o paper --threads 1 > out 2> err < /dev/null &
+pid=$!
+for _ in $(seq 200); do
+    [ "$(results | wc -l)" -gt "$(echo "$finished" | wc -l)" ] && break
+    sleep 0.05
+done
+expect 1 reproduce table2 --scale tiny -o paper
+says err 'another usplit reproduce'
+kill -INT $pid
+wait $pid
+status=$?
+checks=$((checks + 1))
+[ $status = 130 ] || fail "interrupted reproduce: status $status, expected 130"
+expect 0 reproduce table2 --scale tiny -o paper --threads 1
+says err '/12. '
+checks=$((checks + 3))
+[ "$(results | wc -l)" = 12 ] || fail "$(results | wc -l) results, expected 12"
+[ "$(stat -c '%i %Y' $finished)" = "$before" ] || fail 'a finished run was repeated'
+[ "$(grep -c '^| [VLR][a-z-]*\(-LC\)* | [0-9.]* | [0-9.]* | [-+]' paper/table2-tiny.md)" = 12 ] ||
+    fail "paper/table2-tiny.md has not 12 rows of numbers"
+says paper/table2-tiny.md '^# Table 2.*scale tiny, not the published settings'
+says paper/table2-tiny.md 'filters: 4 (paper: 64)'
+says paper/table2-tiny.md 'Every row sees the same number of training pixels: 12 patches of 32 x 32'
+[ "$(wc -l < paper/table2-tiny.csv)" = 13 ] || fail "paper/table2-tiny.csv has $(wc -l < paper/table2-tiny.csv) lines"
+there paper/table2-tiny-figure5.png 10000
+expect 0 reproduce table2 --scale tiny -o paper --quiet         # nothing left to do
+checks=$((checks + 1))
+[ ! -s err ] || fail 'a finished table was run again'
+expect 0 reproduce table2 --scale tiny -o paper --steps 2 --only lean --task s128-n0 --quiet
+checks=$((checks + 1))
+[ "$(results | wc -l)" = 13 ] || fail 'other settings went to the old run, or nowhere'
+
+# Own images; systems that cannot be run are rows with a reason
+expect 0 reproduce table1 --scale tiny -o own $pair --names 'slow,fast' --threads 2 \
+    --only double-dip,bravenet,unet-context-aware,unet-regular,hae-lean,hvae-xl
+says own/table1-tiny.md '^| HAE Lean-LC | | [0-9.]* | | | [-0-9.]* | | slow '
+says own/table1-tiny.md '^| HVAE Vanilla-XL .*not run: no training frame is as large as a patch'
+says own/table1-tiny.md '^| HAE Deep-LC .*not run: not asked for'
+for system in BraveNet 'Context-Aware U-Net' 'U-Net Regular-LC'; do
+    says own/table1-tiny.md "^| $system | | [0-9.]* | | | [-0-9.]* | | slow .* | 12 | "
+done
+says own/table1-tiny.md '^| Double-DIP | | [0-9.]* | | | [-0-9.]* | | slow .* none; 3 iterations a crop'
+expect 0 reproduce fig4 --scale tiny -o own --data data --threads 2 --only hae-vanilla
+there own/fig4-tiny.svg 2000
+says own/fig4-tiny.md 'outer 64'
+
 checks=$((checks + 1))
 [ -z "$(find . -name '*.tmp')" ] || fail "temporary files are left: $(find . -name '*.tmp')"
 

@@ -274,7 +274,7 @@ static void run(us_stream *stream, const trial *t, us_conv_direction direction, 
     us_cu_engine *engine;
     us_cu_conv *conv;
     void *result, *workspace;
-    assert_null(table->open(&engine, stream, 1, 0));
+    assert_null(table->open(&engine, stream, NULL));
     assert_null(table->compile(&conv, engine, &t->shape, direction));
     assert_string_equal(table->note(conv), "plain");
     assert_null(us_device_alloc(&result, n * (t->shape.half ? 2 : 4)));
@@ -387,7 +387,7 @@ static void test_parts(void **state)
                         .out_w = 8, .top = 1, .left = 1};
     const us_cu_conv_table *table = &us_cu_conv_plain;
     assert_null(us_stream_create(&stream));
-    assert_null(table->open(&engine, stream, 1, 0));
+    assert_null(table->open(&engine, stream, NULL));
     assert_null(table->compile(&conv, engine, &small, US_CU_WEIGHT));
     assert_int_equal(table->workspace(conv), 128 * 2 * 3 * 9 * 4);
     table->release(conv);

@@ -1,5 +1,6 @@
 // Tiled prediction on the emulated device against the CPU: bands cut, predicted and put together there give the
-// CPU's grey levels, for images of any size, several samples, both tilings, any number of threads.
+// CPU's grey levels, for images of any size, several samples, both tilings, any number of threads; shifted grids and
+// deviations, whose tiles are put together on the host, too.
 #include "property/tiler_case.h"
 
 #include "cuda/emulated.h"
@@ -12,15 +13,19 @@ static void test_equals_the_cpu(void **state)
     const struct {
         int family, variant, outer, cover, samples, threads;
         int64_t h, w;
+        int patch, shifts, deviations;
     } cases[] = {
-        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 45, 38},
-        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 3, 3, 30, 61},
-        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN, 0, USPLIT_COVER_ALL, 1, 1, 97, 16},
-        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA, 0, USPLIT_COVER_WHOLE_TILES, 1, 2, 50, 43},
-        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 1, USPLIT_COVER_ALL, 2, 2, 40, 33},
-        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 41, 35},        // heads of means alone
-        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_CONTEXT_AWARE, 0, USPLIT_COVER_ALL, 1, 2, 30, 37},
-        {USPLIT_FAMILY_BRAVENET, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 33, 30},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 45, 38, 0, 0, 0},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 3, 3, 30, 61, 0, 0, 0},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN, 0, USPLIT_COVER_ALL, 1, 1, 97, 16, 0, 0, 0},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA, 0, USPLIT_COVER_WHOLE_TILES, 1, 2, 50, 43, 0, 0, 0},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 1, USPLIT_COVER_ALL, 2, 2, 40, 33, 0, 0, 0},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 50, 33, 24, 1, 0},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 2, 2, 45, 38, 0, 3, 0},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 0, USPLIT_COVER_ALL, 1, 3, 37, 29, 20, 2, 1},
+        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 41, 35, 0, 0, 0},   // heads of means alone
+        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_CONTEXT_AWARE, 0, USPLIT_COVER_ALL, 1, 2, 30, 37, 0, 0, 0},
+        {USPLIT_FAMILY_BRAVENET, USPLIT_VARIANT_REGULAR, 0, USPLIT_COVER_ALL, 1, 2, 33, 30, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         begin_case((uint32_t)i + 1);
@@ -35,6 +40,9 @@ static void test_equals_the_cpu(void **state)
             usplit_tiler_options o = make_options(cases[i].outer, -1, cases[i].cover);
             usplit_tiler_result r;
             o.samples = cases[i].samples;
+            o.patch = cases[i].patch;
+            o.shifts = cases[i].shifts;
+            o.deviations = cases[i].deviations;
             o.seed = 9;
             usplit_tiler *t = make_tiler(m, &o);
             r = (usplit_tiler_result){.struct_size = sizeof r};
@@ -43,10 +51,11 @@ static void test_equals_the_cpu(void **state)
             us_model_release(m);
         }
         float most = 0;
-        for (int64_t k = 0; k < 4 * cases[i].h * cases[i].w; k++) {
+        int64_t n = (cases[i].deviations ? 8 : 4) * cases[i].h * cases[i].w;    // two frames, two channels
+        for (int64_t k = 0; k < n; k++) {
             most = fmaxf(most, fabsf(out[0][k]));
         }
-        for (int64_t k = 0; k < 4 * cases[i].h * cases[i].w; k++) {    // two frames, two channels; float32 both
+        for (int64_t k = 0; k < n; k++) {   // float32 both
             assert_true(fabsf(out[0][k] - out[1][k]) <= 2e-5f * most);
         }
         free(out[0]);

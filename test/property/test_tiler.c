@@ -247,31 +247,33 @@ static int compare_seen(const void *a, const void *b)
     return memcmp(a, b, sizeof fake.seen[0]);
 }
 
-// Every pass of the grid once, with its own place and sample number.
+// Every pass of every grid once, with its own place and number.
 static void check_passes(const us_tile_grid *g, int samples)
 {
     int n = atomic_load(&fake.n);
-    assert_int_equal(n, g->rows * g->columns * samples);
+    assert_int_equal(n, g->tiles * samples);
     assert_true(n <= MAX_SEEN);
     qsort(fake.seen, (size_t)n, sizeof fake.seen[0], compare_seen);
     for (int i = 0; i < n; i++) {
         assert_true(i == 0 || memcmp(fake.seen[i - 1], fake.seen[i], sizeof fake.seen[0]) != 0);
-        int64_t y = fake.seen[i][0] + g->pad, x = fake.seen[i][1] + g->pad;
+        assert_true(fake.seen[i][2] >= 0 && fake.seen[i][2] < samples * g->shifts);
+        us_tile_shift s = us_tile_grid_shift(g, fake.seen[i][2] / samples);
+        int64_t y = fake.seen[i][0] + g->pad + s.y, x = fake.seen[i][1] + g->pad + s.x;
         assert_true(y >= 0 && x >= 0 && y % g->inner == 0 && x % g->inner == 0);
-        assert_true(y / g->inner < g->rows && x / g->inner < g->columns);
-        assert_true(fake.seen[i][2] >= 0 && fake.seen[i][2] < samples);
+        assert_true(y / g->inner < s.rows && x / g->inner < s.columns);
     }
 }
 
+// Every pixel had every pass once. With deviations, the values of a pixel are some number + 0, 1, ..., passes - 1.
 static void check_identity(const usplit_model *m, const float *in, const float *out, const us_tile_grid *g,
-                           int samples)
+                           int passes)
 {
     const usplit_model_normalisation *n = &m->normalisation;
     int64_t hw = g->height * g->width;
     for (int64_t p = 0; p < hw * m->graph->config.channels; p++) {
         int64_t c = p / hw, y = p % hw / g->width, x = p % g->width;
         double clipped = fmin((double)in[p % hw], n->clip_value);
-        double net = (clipped - n->input_mean) / n->input_deviation * (double)(c + 1) + 0.5 * (samples - 1);
+        double net = (clipped - n->input_mean) / n->input_deviation * (double)(c + 1) + 0.5 * (passes - 1);
         double expected = n->target_deviation[c] * net + n->target_mean[c];
         int covered = y < g->covered_height && x < g->covered_width;
         assert_true(fabs((covered ? expected : 0) - (double)out[p]) <= 1e-3);
@@ -320,6 +322,85 @@ static void test_identity(void **state)
         free(pixels);
         usplit_tiler_free(t);
         us_model_release(m);
+    }
+}
+
+static void check_deviations(const usplit_model *m, const float *out, const us_tile_grid *g, int passes)
+{
+    int64_t hw = g->height * g->width, channels = m->graph->config.channels;
+    double n = passes, spread = sqrt(n * (n + 1) / 12);
+    for (int64_t p = 0; p < hw * channels; p++) {
+        double expected = m->normalisation.target_deviation[p / hw] * spread;
+        assert_true(fabs(out[hw * channels + p] - expected) <= 1e-5 * expected);    // a few roundings of float
+    }
+}
+
+// Several grids: every pixel is covered by each of them once, bands and deviations included.
+static void test_shifted_grids(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 1; seed <= 60; seed++) {
+        begin_case(seed);
+        fake_backend.tile_batch = 1 + (int)(seed % 3);
+        int levels = (int)draw(1, 3), lateral = (int)draw(0, 1), least = lateral ? 1 << levels : 1;
+        int pad = (int)draw(0, 7), samples = (int)draw(1, 3);
+        int64_t h = draw(least, seed % 4 ? 90 + least : 9 + least), w = draw(least, seed % 5 ? 40 + least : 9 + least);
+        usplit_model *m = make_fake((int)draw(1, 4), lateral ? USPLIT_VARIANT_REGULAR : USPLIT_VARIANT_VANILLA, levels,
+                                    16);
+        usplit_tiler_options o = make_options(0, pad, 0);
+        o.samples = samples;
+        o.seed = fake.seed = seed;
+        o.patch = 16 + 8 * (int32_t)draw(0, 2);     // of the training or larger
+        int inner = o.patch - 2 * pad;
+        o.shifts = (int32_t)draw(1, inner < 7 ? inner : 7);
+        int passes = samples * o.shifts;
+        o.deviations = passes > 1 && draw(0, 1);
+        usplit_tiler *t = make_tiler(m, &o);
+        us_tile_layout l;
+        assert_ok(us_tiler_layout(t, h, w, &l));
+        float *pixels = random_pixels(h * w);
+        stream s = make_stream(pixels, h, w, o.deviations ? 4 : 2);
+        usplit_tiler_result r = {.struct_size = sizeof r};
+        usplit_tiler_cost c = {.struct_size = sizeof c};
+        assert_ok(usplit_tiler_plan(t, h, w, &c));
+        assert_ok(run_stream(t, &s, &r, NULL, NULL));
+        assert_false(atomic_load(&fake.wrong_worker) || atomic_load(&fake.wrong_key));
+        assert_true(s.next_row == h && s.rows_read == h);
+        assert_true(r.tiles == l.grid.tiles && r.passes == r.tiles * samples);
+        assert_true(c.tiles == r.tiles && c.passes == r.passes && c.patch == o.patch && c.inner == inner);
+        assert_int_equal(r.peak_bytes, c.host_bytes);
+        check_passes(&l.grid, samples);
+        check_identity(m, pixels, s.out, &l.grid, passes);
+        if (o.deviations) {
+            check_deviations(m, s.out, &l.grid, passes);
+        }
+        free(s.out);
+        free(pixels);
+        usplit_tiler_free(t);
+        us_model_release(m);
+    }
+    fake_backend.tile_batch = 1;
+}
+
+// Borders of S grids: no line twice, evenly spaced, on both axes.
+static void test_shifts_are_even(void **state)
+{
+    (void)state;
+    for (int inner = 1; inner <= 64; inner++) {
+        for (int n = 1; n <= inner; n++) {
+            us_tile_grid g = {.inner = inner, .shifts = n, .height = 100, .width = 100};
+            int rows[64] = {0}, columns[64] = {0};
+            for (int s = 0; s < n; s++) {
+                us_tile_shift shift = us_tile_grid_shift(&g, s);
+                assert_true(shift.y >= 0 && shift.y < inner && shift.x >= 0 && shift.x < inner);
+                assert_true(!rows[shift.y]++ && !columns[shift.x]++);
+                assert_int_equal(shift.y, s * inner / n);
+            }
+            for (int at = 0, last = 0; at < inner; at++) {
+                last = columns[at] ? at : last;
+                assert_true(at - last < (inner + n - 1) / n);
+            }
+        }
     }
 }
 
@@ -453,11 +534,12 @@ static void *cancel_soon(void *tiler)
     return NULL;
 }
 
-static void test_callbacks(void **state)
+static void run_callbacks(int shifts)
 {
-    (void)state;
     usplit_model *m = make_fake(2, USPLIT_VARIANT_REGULAR, 2, 16);
-    usplit_tiler *t = make_tiler(m, NULL);
+    usplit_tiler_options o = make_options(0, -1, 0);
+    o.shifts = shifts;
+    usplit_tiler *t = make_tiler(m, &o);
     begin_case(1);
     int64_t h = 200, w = 130;
     float *pixels = random_pixels(h * w);
@@ -504,13 +586,20 @@ static void test_callbacks(void **state)
     assert_ok(run_stream(t, &s, NULL, NULL, NULL));
     us_tile_layout l;
     assert_ok(us_tiler_layout(t, h, w, &l));
-    check_identity(m, pixels, s.out, &l.grid, 1);
+    check_identity(m, pixels, s.out, &l.grid, shifts ? shifts : 1);
     assert_ok(run_stream(t, &s, NULL, free_it, &t));    // freed while it runs
     assert_null(t);
     free(s.out);
     free(pixels);
     us_model_release(m);
     assert_int_equal(us_alloc_live(), 0);
+}
+
+static void test_callbacks(void **state)
+{
+    (void)state;
+    run_callbacks(0);
+    run_callbacks(3);
 }
 
 static void test_bad_pixels(void **state)
@@ -587,6 +676,8 @@ int main(void)
         cmocka_unit_test(test_published_counts),
         cmocka_unit_test(test_patches_equal_whole_planes),
         cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_shifted_grids),
+        cmocka_unit_test(test_shifts_are_even),
         cmocka_unit_test(test_thin_images),
         cmocka_unit_test(test_memory_does_not_grow_with_height),
         cmocka_unit_test(test_budget),

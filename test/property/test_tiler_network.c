@@ -5,15 +5,18 @@
 // ---- Memory -----------------------------------------------------------------------------------------
 
 // What a run holds stays within the plan's bytes; 64 KiB are allowed for bookkeeping of the backend.
-static void test_plan_holds_what_runs(void **state)
+static void check_plan_holds(int shifts, int patch)
 {
-    (void)state;
     usplit_model *m = make_model(make_context(2), USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 2, 32);
     live_range l = {.before = us_alloc_live()};
-    usplit_tiler *t = make_tiler(m, NULL);
+    usplit_tiler_options o = make_options(0, -1, 0);
+    o.shifts = shifts;
+    o.deviations = shifts > 1;
+    o.patch = patch;
+    usplit_tiler *t = make_tiler(m, &o);
     int64_t h = 150, w = 203, bytes = plan_bytes(t, h, w);
     float *pixels = random_pixels(h * w);
-    stream s = make_stream(pixels, h, w, 2);
+    stream s = make_stream(pixels, h, w, t->planes);
     usplit_tiler_result r = {.struct_size = sizeof r};
     size_t idle = us_alloc_live();
     assert_ok(run_stream(t, &s, &r, watch_live, &l));
@@ -30,6 +33,13 @@ static void test_plan_holds_what_runs(void **state)
     usplit_tiler_free(t);
     us_model_release(m);
     assert_int_equal(us_alloc_live(), 0);
+}
+
+static void test_plan_holds_what_runs(void **state)
+{
+    (void)state;
+    check_plan_holds(0, 0);
+    check_plan_holds(3, 40);
 }
 
 // A caller's allocator that counts, and refuses the n-th request.
@@ -345,6 +355,171 @@ static void test_pad_sweep(void **state)
     us_model_release(m);
 }
 
+// A network for whole patches of the tiler's size, to predict them one at a time.
+static us_exec *whole_patches(const usplit_tiler *t, us_plan **plan)
+{
+    us_exec *exec;
+    us_plan_options whole = {.mode = US_PLAN_PREDICT, .batch = 1};
+    assert_ok(us_plan_build(plan, NULL, t->plan->graph, &whole));
+    assert_ok(t->backend->compile(&exec, t->context, *plan, 1));
+    assert_ok(t->backend->prepare(exec, t->model->params));
+    return exec;
+}
+
+// The values of pixel (y, x): one per pass, from the tile of the pass's grid that holds it.
+static void values_of(const usplit_tiler *t, us_exec *exec, const us_tile_grid *g, const us_plane *levels, int coarsest,
+                      int64_t y, int64_t x, double (*values)[2])
+{
+    for (int pass = 0; pass < g->shifts * t->samples; pass++) {
+        us_tile_shift s = us_tile_grid_shift(g, pass / t->samples);
+        int64_t row = (y + s.y) / g->inner, column = (x + s.x) / g->inner;
+        given_patch patch = {levels, coarsest, g->patch, row * g->inner - s.y - g->pad,
+                             column * g->inner - s.x - g->pad};
+        us_run run = {.seed = 9, .step = pass, .mean_latents = t->mean_latents, .tile_y = patch.y, .tile_x = patch.x,
+                      .fill = fill_given, .user = &patch};
+        const float *head;
+        assert_ok(t->backend->predict(exec, 0, 1, &run, &head));
+        for (int c = 0; c < 2; c++) {
+            values[pass][c] = head[((y - patch.y) * g->patch + x - patch.x) * 4 + c];
+        }
+    }
+}
+
+// Compares what the tiler wrote for pixel (y, x) with the mean, and deviation, of its values; returns the deviation.
+static double check_pixel(const usplit_tiler *t, const float *out, int64_t n_pixels, int64_t pixel,
+                          double (*values)[2], double *worst)
+{
+    double deviation = 0;
+    int passes = t->samples * t->shape.shifts;
+    for (int c = 0; c < 2; c++) {
+        double mean = 0, square = 0;
+        for (int p = 0; p < passes; p++) {
+            mean += values[p][c] / passes;
+        }
+        for (int p = 0; p < passes; p++) {
+            square += (values[p][c] - mean) * (values[p][c] - mean);
+        }
+        *worst = fmax(*worst, fabs((100 + 20 * c) * mean + 300 + 50 * c - out[c * n_pixels + pixel]));
+        if (t->options.deviations) {
+            deviation = (100 + 20 * c) * sqrt(square / (passes - 1));
+            *worst = fmax(*worst, fabs(deviation - out[(2 + c) * n_pixels + pixel]));
+        }
+    }
+    return deviation;
+}
+
+// Patches of other sizes than the training's, shifted grids, deviations: a pixel is the mean, and the deviation, of
+// what whole patches, predicted alone, have there.
+static void test_patches_and_shifts(void **state)
+{
+    (void)state;
+    enum { H = 45, W = 38, LC = 2 };
+    static const struct {
+        int family, variant, patch, pad, shifts, samples;
+    } cases[] = {
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 20, 3, 3, 2},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 0, 4, 5, 1},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN, 24, 4, 1, 3},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN, 48, 0, 2, 1},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_VANILLA, 17, 3, 4, 1},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA, 45, 0, 1, 1},
+    };
+    double worst = 0, most = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        begin_case((uint32_t)i);
+        usplit_model *m = make_model(make_context(2), cases[i].family, cases[i].variant, LC, 16);
+        usplit_tiler_options o = make_options(0, cases[i].pad, 0);
+        o.patch = cases[i].patch;
+        o.shifts = cases[i].shifts;
+        o.samples = cases[i].samples;
+        o.seed = 9;
+        o.deviations = o.shifts * o.samples > 1;
+        usplit_tiler *t = make_tiler(m, &o);
+        us_tile_layout l;
+        assert_ok(us_tiler_layout(t, H, W, &l));
+        float *pixels = random_pixels(H * W), *data[US_MAX_LC], *copy = malloc(H * W * sizeof *copy);
+        memcpy(copy, pixels, H * W * sizeof *copy);
+        us_plane levels[US_MAX_LC];
+        int coarsest = cases[i].variant == USPLIT_VARIANT_VANILLA ? 0 : LC;
+        make_pyramid(levels, data, coarsest, copy, H, W, 900);
+        float *out = run_planes(t, pixels, 1, H, W, NULL);
+        us_plan *plan;
+        us_exec *exec = whole_patches(t, &plan);
+        for (int n = 0; n < 8; n++) {
+            double values[16][2];
+            int64_t y = n < 2 ? n * (H - 1) : draw(0, H - 1), x = n < 2 ? n * (W - 1) : draw(0, W - 1);
+            values_of(t, exec, &l.grid, levels, coarsest, y, x, values);
+            most = fmax(most, check_pixel(t, out, H * W, y * W + x, values, &worst));
+        }
+        t->backend->release(exec);
+        us_plan_free(plan);
+        for (int k = 0; k <= coarsest; k++) {
+            free(data[k]);
+        }
+        free(out);
+        free(pixels);
+        usplit_tiler_free(t);
+        us_model_release(m);
+    }
+    print_message("# worst difference %.2e grey levels of about 300, largest deviation %.2e\n", worst, most);
+    assert_true(worst <= 3e-3 && most > 1);
+}
+
+// Several grids: the same bits for any number of threads and budget, so wherever bands end, and streamed; one grid is
+// none, and the training's patch is the usual one.
+static void test_shifts_repeat(void **state)
+{
+    (void)state;
+    begin_case(1);
+    int64_t h = 83, w = 37;
+    size_t bytes = (size_t)(4 * h * w) * sizeof(float);
+    float *pixels = random_pixels(h * w), *first = NULL, *plain = NULL;
+    int64_t bands = 0;
+    for (int i = 0; i < 5; i++) {
+        int threads = i < 3 ? 1 << i : 4, one = i == 4;
+        usplit_model *m = make_model(make_context(threads), USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 2, 16);
+        usplit_tiler_options o = make_options(0, -1, 0);
+        o.seed = 42;
+        o.samples = 2;
+        o.shifts = one ? 1 : 5;
+        o.deviations = !one;
+        o.patch = one ? 16 : 0;
+        usplit_tiler *t = make_tiler(m, &o);
+        if (i == 3) {                   // fewer workers, so another height of bands
+            o.memory_budget = plan_bytes(t, h, w) - 1;
+            usplit_tiler_free(t);
+            t = make_tiler(m, &o);
+        }
+        us_tile_layout l;
+        assert_ok(us_tiler_layout(t, h, w, &l));
+        bands |= (int64_t)1 << l.band_rows;
+        stream s = make_stream(pixels, h, w, t->planes);
+        assert_ok(run_stream(t, &s, NULL, NULL, NULL));
+        assert_true(!first || one || memcmp(first, s.out, bytes) == 0);
+        if (one) {
+            usplit_tiler_options usual = make_options(0, -1, 0);
+            usual.seed = 42;
+            usual.samples = 2;
+            usplit_tiler *u = make_tiler(m, &usual);
+            plain = run_planes(u, pixels, 1, h, w, NULL);
+            assert_memory_equal(plain, s.out, bytes / 2);
+            assert_true(memcmp(plain, first, bytes / 2) != 0);
+            usplit_tiler_free(u);
+        }
+        if (first) {
+            free(s.out);
+        } else {
+            first = s.out;
+        }
+        usplit_tiler_free(t);
+        us_model_release(m);
+    }
+    assert_true((bands & (bands - 1)) != 0);    // of several heights
+    free(first);
+    free(plain);
+    free(pixels);
+}
+
 // Latents that are nothing but noise: patches that lie a whole number of top cells apart draw the same noise
 // where they overlap (design 4).
 static void test_noise_is_keyed_by_position(void **state)
@@ -412,6 +587,8 @@ int main(void)
         cmocka_unit_test(test_tilers_side_by_side),
         cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_pad_sweep),
+        cmocka_unit_test(test_patches_and_shifts),
+        cmocka_unit_test(test_shifts_repeat),
         cmocka_unit_test(test_noise_is_keyed_by_position),
     };
     return cmocka_run_group_tests_name("tiler, networks", tests, NULL, NULL);

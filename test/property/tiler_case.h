@@ -115,8 +115,8 @@ static inline usplit_image view(void *pixels, int64_t frames, int64_t h, int64_t
 static inline float *run_planes(usplit_tiler *t, float *pixels, int64_t frames, int64_t h, int64_t w,
                                 usplit_tiler_result *result)
 {
-    float *out = malloc((size_t)(frames * t->channels * h * w) * sizeof *out);
-    usplit_image src = view(pixels, frames, h, w, 1), dst = view(out, frames, h, w, t->channels);
+    float *out = malloc((size_t)(frames * t->planes * h * w) * sizeof *out);
+    usplit_image src = view(pixels, frames, h, w, 1), dst = view(out, frames, h, w, t->planes);
     assert_ok(usplit_tiler_run(t, &src, &dst, result, NULL, NULL));
     return out;
 }

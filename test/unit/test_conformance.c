@@ -1,4 +1,4 @@
-// Conformance numbers of the published networks (networks 14.1, 14.3, 14.4): parameters, inputs and noise
+// Conformance numbers of the published networks (networks 14.1, 14.3 to 14.5): parameters, inputs and noise
 // filled by a hash, one training step and one prediction, compared with figures of the published
 // implementation in double precision. The small networks run on the reference engine (src/cpu/ref.h) and on
 // the CPU backend, the published sizes on the backend alone.
@@ -16,27 +16,29 @@
 #include "backend/backend.h"
 #include "cpu/ref.h"
 
-enum { BATCH = 2, N_NORMS = 11 };
+enum { BATCH = 2, N_NORMS = 12 };
 
 #define ABSENT -2.0     // this network has no such parameter
 #define NONE -1.0       // the parameter takes no part in the loss
 
 typedef struct numbers {
     const char *name;
-    int full, variant, family;
+    int full, variant, family;                  // full: 1: published sizes, 2: and a great many multiply-adds
     double loss, reconstruction, kl;
     double level[8];                            // batch mean of KLn
-    double head_mean[4], head_square[4];        // training mode, before the clamp
+    double head_mean[4], head_square[4];        // training mode, before the clamp; means, then log-variances
     double norm;                                // of all gradients
     double norms[N_NORMS];                      // of those in norm_names
-    double rv0;                                 // first running variance after the step
+    double rv0;                                 // first running variance after the step (HVAE, HAE)
     double eval_mean[2], eval_square[2];        // prediction: means,
     double eval_lv_mean[2], eval_lv_square[2];  // clamped log-variances,
     double corner, centre;                      // mean[0,0,0,0], mean[1,1,img/2,img/2]
+    double mse[3];                              // BraveNet: of the prediction and of the side outputs
+    int of_floats;                              // figures of a float32 run
 } numbers;
 
 // %d: the top level.
-static const char *const norm_names[N_NORMS] = {
+static const char *const lvae_norms[N_NORMS] = {
     "first_bottom_up.0.weight",
     "lowres_first_bottom_ups.3.0.weight",
     "bottom_up_layers.0.net_downsized.0.pre_conv.weight",
@@ -50,6 +52,34 @@ static const char *const norm_names[N_NORMS] = {
     "likelihood.parameter_net.bias",
 };
 
+static const char *const unet_norms[N_NORMS] = {
+    "inc.double_conv.0.weight",
+    "down1.maxpool_conv.1.double_conv.0.weight",
+    "lowres_first_bottom_ups.0.0.weight",
+    "lowres_net.1.double_conv.0.weight",
+    "lowres_merge.2.layer.0.weight",
+    "lowres_merge.3.layer.0.weight",
+    "ct_modules.0.ct_weights",
+    "ct_modules.1.ct_weights",
+    "ct_modules.1.final_layer.0.weight",
+    "up1.conv.double_conv.0.weight",
+    "up4.conv.double_conv.3.weight",
+    "outc.conv.weight",
+};
+
+static const char *const bravenet_norms[N_NORMS] = {
+    "model.input_bn.weight",
+    "model.bottom_up_layers.0.0.0.weight",
+    "model.lowres_bottom_up_layers.3.1.0.weight",
+    "model.merge_block.0.0.weight",
+    "model.lowres_output_branches.0.0.weight",
+    "model.lowres_output_branches.1.0.weight",
+    "model.top_down_layers.0.0.0.weight",
+    "model.output_branch.0.bias",
+};
+
+static const char *const *const norm_names[] = {lvae_norms, lvae_norms, unet_norms, bravenet_norms};
+
 static const numbers table[] = {
     {"mini vanilla HVAE", 0, USPLIT_VARIANT_VANILLA, USPLIT_FAMILY_HVAE,
      2.830564393, 2.093749967, 0.7368144264,
@@ -60,7 +90,7 @@ static const numbers table[] = {
      {0.626241874, ABSENT, 1.75298633, ABSENT, 0.0536410221, 0.313728771, 0.343318615, 0.197805326,
       2.1780343, 0.108646742, 0.549697184},
      0.935545298, {-0.0684651666, 0.262040982}, {0.339326109, 0.495763392}, {0.0598560767, 0.101404988},
-     {0.222360485, 0.327516424}, 0.224319731, 0.335011479},
+     {0.222360485, 0.327516424}, .corner = 0.224319731, .centre = 0.335011479},
     {"mini vanilla HAE", 0, USPLIT_VARIANT_VANILLA, USPLIT_FAMILY_HAE,
      1.811151566, 1.811151566, 0,
      {0},
@@ -70,7 +100,7 @@ static const numbers table[] = {
      {0.243378307, ABSENT, 0.739579225, ABSENT, NONE, 0.112476218, NONE, 0.0904287919, 0.98465958,
       0.0504869737, 0.309911866},
      0.935545298, {-0.0763834366, 0.34858381}, {0.106150336, 0.28503533}, {0.000849456748, 0.255035368},
-     {0.0605180874, 0.155033945}, -0.219498525, 0.519139295},
+     {0.0605180874, 0.155033945}, .corner = -0.219498525, .centre = 0.519139295},
     {"mini lean HVAE", 0, USPLIT_VARIANT_LEAN, USPLIT_FAMILY_HVAE,
      2.808224507, 1.911631175, 0.8965933317,
      {1.27678059, 0.954157501, 0.640024376, 0.715410864},
@@ -80,7 +110,7 @@ static const numbers table[] = {
      {0.248819271, 0.309542911, 0.640857303, 0.384953595, 0.0730229816, 0.55042799, 0.333658081,
       0.129160578, 1.17262668, 0.0338209079, 0.400566776},
      0.935132753, {-0.146659068, 0.426950544}, {0.360074326, 0.63376603}, {-0.0537876562, 0.303599345},
-     {0.225309401, 0.440538856}, 0.485158681, 0.600752108},
+     {0.225309401, 0.440538856}, .corner = 0.485158681, .centre = 0.600752108},
     {"mini lean HAE", 0, USPLIT_VARIANT_LEAN, USPLIT_FAMILY_HAE,
      1.787521727, 1.787521727, 0,
      {0},
@@ -90,7 +120,7 @@ static const numbers table[] = {
      {0.207545035, 0.099703395, 0.595928667, 0.138236997, NONE, 0.254755622, NONE, 0.0908648625,
       1.20907615, 0.0324567549, 0.309969945},
      0.935132753, {-0.141437189, 0.521611016}, {0.143923979, 0.464579358}, {-0.11011212, 0.452976247},
-     {0.0924762174, 0.347764543}, -0.0495139458, 0.417371489},
+     {0.0924762174, 0.347764543}, .corner = -0.0495139458, .centre = 0.417371489},
     {"mini regular HVAE", 0, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_HVAE,
      3.042229398, 2.009165195, 1.033064203,
      {1.2455692, 1.04313726, 1.26619963, 0.577350719},
@@ -100,7 +130,7 @@ static const numbers table[] = {
      {0.189281138, 0.182612861, 0.482087341, 0.282811096, 0.00444259877, 0.385862539, 0.271251101,
       0.129100772, 1.40688301, 0.0386621975, 0.481699742},
      0.935132753, {-0.151291967, 0.415579054}, {0.41899143, 0.726358858}, {-0.0427440004, 0.328392896},
-     {0.279424765, 0.52753239}, 0.27000035, 0.109011968},
+     {0.279424765, 0.52753239}, .corner = 0.27000035, .centre = 0.109011968},
     {"mini regular HAE", 0, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_HAE,
      1.818110461, 1.818110461, 0,
      {0},
@@ -110,7 +140,7 @@ static const numbers table[] = {
      {0.15485132, 0.0953482701, 0.477935033, 0.120160663, NONE, 0.222625953, NONE, 0.094028487,
       0.975170975, 0.0295132781, 0.328719781},
      0.935132753, {-0.14713899, 0.52690206}, {0.175544512, 0.511555469}, {-0.11269288, 0.46492746},
-     {0.110939261, 0.389651411}, -0.0166127585, 0.310734871},
+     {0.110939261, 0.389651411}, .corner = -0.0166127585, .centre = 0.310734871},
     {"mini deep HVAE", 0, USPLIT_VARIANT_DEEP, USPLIT_FAMILY_HVAE,
      25.82490166, 3.064193278, 22.76070838,
      {9.43734081, 13.0893136, 68.2339133, 41.7710029, 25.198719, 13.8871343, 8.40397702, 2.06426603},
@@ -120,7 +150,7 @@ static const numbers table[] = {
      {4.20809708, 55.08974, 11.0367793, 60.3030695, 0.0715252726, 62.5318914, 2.58413403, 0.47684416,
       4.79152507, 0.0751291547, 1.2981218},
      0.935132753, {-0.153287679, 0.293583828}, {1.26388428, 1.69679502}, {0.0537506572, 0.167737382},
-     {0.751519058, 1.10013773}, 0.438327591, -0.108691019},
+     {0.751519058, 1.10013773}, .corner = 0.438327591, .centre = -0.108691019},
     {"mini deep HAE", 0, USPLIT_VARIANT_DEEP, USPLIT_FAMILY_HAE,
      2.632126887, 2.632126887, 0,
      {0},
@@ -130,7 +160,7 @@ static const numbers table[] = {
      {0.411447069, 0.791600165, 1.36551021, 0.785730848, NONE, 0.617118296, NONE, 0.241403469, 3.33046629,
       0.0667414492, 0.938120948},
      0.935132753, {-0.174170059, 0.377851447}, {0.838190811, 1.21305057}, {-0.0227605482, 0.272660733},
-     {0.485862838, 0.763548537}, 0.195928444, 0.194431768},
+     {0.485862838, 0.763548537}, .corner = 0.195928444, .centre = 0.194431768},
     {"full vanilla HVAE", 1, USPLIT_VARIANT_VANILLA, USPLIT_FAMILY_HVAE,
      2.753198805, 1.730623604, 1.022575201,
      {1.18115229, 1.13876437, 1.06079373, 0.709590409},
@@ -140,7 +170,7 @@ static const numbers table[] = {
      {0.159392348, ABSENT, 1.05223653, ABSENT, 0.00990558616, 0.398964844, 0.114416001, 0.0560390707,
       0.760843998, 0.0116469138, 0.211713272},
      0.936860291, {-0.128137042, 0.297758348}, {0.315641678, 0.381186336}, {0.138002514, 0.127740502},
-     {0.324314048, 0.336333567}, 0.00418146249, -0.0528232503},
+     {0.324314048, 0.336333567}, .corner = 0.00418146249, .centre = -0.0528232503},
     {"full lean HVAE", 1, USPLIT_VARIANT_LEAN, USPLIT_FAMILY_HVAE,
      3.026793066, 1.791931961, 1.234861106,
      {1.35019822, 1.33496653, 1.34552357, 0.908756113},
@@ -150,7 +180,7 @@ static const numbers table[] = {
      {0.0769847946, 0.106467213, 0.583475911, 0.352404845, 0.0112285071, 0.532687546, 0.132074801,
       0.0673341183, 1.05568601, 0.014139042, 0.248153265},
      0.937054109, {-0.201949562, 0.216366547}, {0.381362037, 0.370611225}, {0.102988015, 0.0721873174},
-     {0.327498251, 0.397794728}, -0.248768215, 0.374224206},
+     {0.327498251, 0.397794728}, .corner = -0.248768215, .centre = 0.374224206},
     {"full regular HVAE", 1, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_HVAE,
      2.976884385, 1.809270599, 1.167613786,
      {1.21540228, 1.27030857, 1.56971499, 0.615029313},
@@ -160,7 +190,7 @@ static const numbers table[] = {
      {0.0386828945, 0.0644369689, 0.330752603, 0.182140104, 0.000572023192, 0.265974475, 0.118420342,
       0.0931557124, 1.14527682, 0.0134971762, 0.261013792},
      0.937054109, {-0.195229964, 0.206840411}, {0.407313406, 0.391859681}, {0.11083976, 0.0671846965},
-     {0.376036863, 0.42983732}, -0.761187044, 0.499490406},
+     {0.376036863, 0.42983732}, .corner = -0.761187044, .centre = 0.499490406},
     {"full regular HAE", 1, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_HAE,
      1.651655024, 1.651655024, 0,
      {0},
@@ -170,7 +200,7 @@ static const numbers table[] = {
      {0.0335445103, 0.017159413, 0.295318486, 0.0577355523, NONE, 0.119019963, NONE, 0.0803478704,
       0.941494537, 0.0120695481, 0.152185535},
      0.937054109, {-0.222646154, 0.220234132}, {0.198158404, 0.184740261}, {0.105513349, 0.0756393274},
-     {0.145805625, 0.20527638}, -0.295749638, 0.254679163},
+     {0.145805625, 0.20527638}, .corner = -0.295749638, .centre = 0.254679163},
     {"full deep HVAE", 1, USPLIT_VARIANT_DEEP, USPLIT_FAMILY_HVAE,
      166.7824241, 2.891049042, 163.8913751,
      {14.305225, 93.7395368, 286.206245, 323.018581, 327.901778, 183.528308, 74.7680785, 7.66324834},
@@ -180,7 +210,63 @@ static const numbers table[] = {
      {7.98641279, 240.100986, 61.2011013, 605.416085, 0.0315082626, 883.411812, 1.47767838, 0.372400391,
       5.31876291, 0.0495798553, 1.03544802},
      0.937054109, {-0.175798416, 0.129352145}, {1.50503057, 1.34141177}, {0.192235917, -0.0197651632},
-     {1.44412735, 1.48494811}, -0.10532563, 0.498647152},
+     {1.44412735, 1.48494811}, .corner = -0.10532563, .centre = 0.498647152},
+    {"mini unet plain", 0, USPLIT_VARIANT_VANILLA, USPLIT_FAMILY_UNET, 1.775901784,
+     .head_mean = {0.425685247, -0.923231021}, .head_square = {0.744708959, 1.20959076},
+     .norm = 4.40712588,
+     .norms = {0.850540028, 1.13412844, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT, 0.864634916,
+               0.797192166, 1.50335382},
+     .eval_mean = {0.167679791, -0.0768069963}, .eval_square = {0.040523373, 0.0126808207},
+     .corner = 0.196842136, .centre = -0.0439748992},
+    {"mini unet lc", 0, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_UNET, 1.751761897,
+     .head_mean = {0.416133292, -0.920423239}, .head_square = {0.716153418, 1.21996042},
+     .norm = 4.42947959,
+     .norms = {0.39058555, 0.45668399, 0.494452005, 0.778567755, 0.410236288, ABSENT, ABSENT, ABSENT, ABSENT,
+               0.813645601, 0.6956411, 1.49856011},
+     .eval_mean = {0.185713874, -0.0786025703}, .eval_square = {0.0466265389, 0.0133103294},
+     .corner = 0.201651234, .centre = -0.108041994},
+    {"mini unet ca", 0, USPLIT_VARIANT_CONTEXT_AWARE, USPLIT_FAMILY_UNET, 1.736497124,
+     .head_mean = {0.429367594, -0.913064283}, .head_square = {0.709971286, 1.22126861},
+     .norm = 4.46308001,
+     .norms = {0.761520561, 1.00804566, ABSENT, ABSENT, ABSENT, ABSENT, 0.0109642109, 0.0086032071, 0.219226791,
+               1.0034531, 1.03922774, 1.51426493},
+     .eval_mean = {0.269969608, -0.0921418494}, .eval_square = {0.0801235057, 0.0133939335},
+     .corner = 0.148130063, .centre = -0.129468388},
+    {"mini bravenet", 0, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_BRAVENET, 1.606872654,
+     .head_mean = {0.0268195485, 0.0378761873}, .head_square = {0.650991653, 0.552665348},
+     .mse = {1.40301084, 1.88707699, 1.73439194}, .norm = 4.41571031,
+     .norms = {0.00166471747, 0.65077527, 0.495307316, 0.248217074, 0.404700818, 0.391244555, 1.69628878,
+               0.0285261371},
+     .eval_mean = {0.184301239, -0.208809585}, .eval_square = {0.0403686786, 0.0492436172},
+     .corner = 0.0406137598, .centre = -0.254246272},
+    {"full unet plain", 1, USPLIT_VARIANT_VANILLA, USPLIT_FAMILY_UNET, 1.244151536,
+     .head_mean = {-0.428853245, -0.143514022}, .head_square = {0.646278494, 0.347728635},
+     .norm = 4.69312112,
+     .norms = {0.426329344, 1.32391027, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT, 1.03626043,
+               0.319979616, 1.27203791},
+     .eval_mean = {0.0455942015, -0.0470696776}, .eval_square = {0.0113452857, 0.0112838777},
+     .corner = 0.055325895, .centre = -0.070852055},
+    {"full unet ca", 1, USPLIT_VARIANT_CONTEXT_AWARE, USPLIT_FAMILY_UNET, 1.263804287,
+     .head_mean = {-0.431384263, -0.143385355}, .head_square = {0.629934355, 0.380115695},
+     .norm = 10.2189317,
+     .norms = {0.998330187, 2.94025676, ABSENT, ABSENT, ABSENT, ABSENT, 0.00486587293, 0.00491945687, 0.244470143,
+               2.41543662, 0.477302949, 1.2632403},
+     .eval_mean = {0.0051202418, -0.00535836681}, .eval_square = {0.00719609998, 0.00816740383},
+     .corner = 0.0748226322, .centre = -0.000791654963},
+    {"full bravenet", 1, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_BRAVENET, 1.692747371,
+     .head_mean = {-0.0786836743, -0.12494423}, .head_square = {0.914608659, 0.855919384},
+     .mse = {1.65773882, 1.73828762, 1.71722423}, .norm = 5.83219631,
+     .norms = {0.00686176672, 0.427817446, 0.595767184, 0.333388116, 0.403525217, 0.370146385, 2.14502721,
+               0.0676627164},
+     .eval_mean = {-0.223441106, 0.196153986}, .eval_square = {0.0602352213, 0.0494737463},
+     .corner = -0.266583901, .centre = 0.456552548},
+    {"full unet lc", 2, USPLIT_VARIANT_REGULAR, USPLIT_FAMILY_UNET, 1.236217141, .of_floats = 1,
+     .head_mean = {-0.429195583, -0.142845392}, .head_square = {0.641372204, 0.34916994},
+     .norm = 7.12209484,
+     .norms = {0.288694471, 0.846522629, 0.426179826, 1.23705649, 0.732244253, 0.664913595, ABSENT, ABSENT, ABSENT,
+               1.48969138, 0.40827623, 1.24950171},
+     .eval_mean = {-0.0074736774, -0.0730615705}, .eval_square = {0.00887701195, 0.0150276711},
+     .corner = 0.0520430356, .centre = -0.121400386},
 };
 
 // ---- Deterministic fill (networks 14.1) -------------------------------------------------------------
@@ -254,7 +340,9 @@ typedef struct fixture {
     float *noise[USPLIT_MAX_LEVELS];
     usplit_context *context;                    // CPU backend only
     us_losses losses;
-    double *head, *eval_head;                   // [N][size][size][4]
+    double *head, *eval_head;                   // [N][size][size][values]
+    int values;                                 // channels of the head
+    double mse[US_MAX_LOSSES];                  // mean of every loss of the graph
     double *grads;
     unsigned char *has_grad;
     double *after;                              // running statistics after the step
@@ -262,20 +350,22 @@ typedef struct fixture {
 
 typedef struct engine {
     const char *name;
-    double tolerance, norm_tolerance, floor;
+    double tolerance, floor;
+    double norm_tolerance[3];                   // HVAE and HAE; rectifiers, small and published sizes
     void (*train)(fixture *f);
     void (*predict)(fixture *f);
 } engine;
 
 static void open_fixture(fixture *f, const numbers *expected)
 {
-    int deep = expected->variant == USPLIT_VARIANT_DEEP;
     usplit_model_options options = {.struct_size = sizeof options, .family = expected->family,
-                                    .variant = expected->variant, .levels = deep ? 8 : 4, .dropout = -1};
-    options.lc_count = expected->variant == USPLIT_VARIANT_VANILLA ? 0 : 4;
-    options.patch = expected->full ? 64 : 32;
-    options.filters = expected->full ? 64 : 8;
-    options.z_dims[0] = expected->full ? 128 : 8;
+                                    .variant = expected->variant, .dropout = -1};
+    if (!expected->full) {
+        options.patch = 32;
+        options.filters = expected->family == USPLIT_FAMILY_BRAVENET ? 4 : 8;
+        options.z_dims[0] = 8;
+        options.levels = expected->family == USPLIT_FAMILY_UNET ? 4 : 0;
+    }
     us_net_config config;
     *f = (fixture){.expected = expected};
     assert_int_equal(us_net_config_from(&config, &options), USPLIT_OK);
@@ -285,13 +375,14 @@ static void open_fixture(fixture *f, const numbers *expected)
     f->grads = calloc((size_t)g->n_floats, sizeof *f->grads);
     f->after = calloc((size_t)g->n_floats, sizeof *f->after);
     f->has_grad = calloc((size_t)g->n_params, 1);
-    size_t head = (size_t)BATCH * (size_t)(g->size * g->size * 4);
+    f->values = us_net_head_channels(&config);
+    size_t head = (size_t)BATCH * (size_t)(g->size * g->size * f->values);
     f->head = calloc(head, sizeof *f->head);
     f->eval_head = calloc(head, sizeof *f->eval_head);
     fill_parameters(g, f->params);
     f->input = fill_tensor("input", 1.5, BATCH, 1 + config.lc_count, g->size, g->size);
     f->target = fill_tensor("target", 1.5, BATCH, 2, g->size, g->size);
-    for (int l = 0; l < config.levels; l++) {
+    for (int l = 0; l < g->n_latents; l++) {
         char name[16];
         snprintf(name, sizeof name, "eps%d", l);
         const us_node *z = &g->nodes[g->latent[l]];
@@ -332,7 +423,7 @@ static us_ref *reference(fixture *f, int train, double *head)
             us_ref_target(ref)[2 * i + k] = f->target[2 * i + k];
         }
     }
-    for (int l = 0; l < g->config.levels; l++) {
+    for (int l = 0; l < g->n_latents; l++) {
         const us_node *z = &g->nodes[g->latent[l]];
         for (int64_t i = 0; us_ref_noise(ref, l) && i < (int64_t)BATCH * z->h * z->w * z->c; i++) {
             us_ref_noise(ref, l)[i] = f->noise[l][i];
@@ -340,7 +431,12 @@ static us_ref *reference(fixture *f, int train, double *head)
     }
     us_ref_losses losses;
     us_ref_run_forward(ref, f->params, 1, 0, &losses);
-    memcpy(head, us_ref_value(ref, g->head), (size_t)(pixels * 4) * sizeof *head);
+    memcpy(head, us_ref_value(ref, g->head), (size_t)(pixels * f->values) * sizeof *head);
+    for (int i = 0; train && i < g->n_losses; i++) {
+        for (int j = 0; j < BATCH * 2; j++) {
+            f->mse[i] += us_ref_value(ref, g->losses[i])[j] / (2 * (double)pixels);
+        }
+    }
     if (train) {
         f->losses.loss = losses.loss;
         f->losses.reconstruction = losses.reconstruction;
@@ -364,7 +460,7 @@ static void reference_predict(fixture *f)
 }
 
 // The figures are printed with 9 or 10 digits, and the published log(2 pi) is off by 3.1e-8 (networks 5.1).
-static const engine reference_engine = {"reference", 6e-9, 6e-9, 3.2e-8, reference_train, reference_predict};
+static const engine reference_engine = {"reference", 6e-9, 3.2e-8, {6e-9, 6e-9, 6e-9}, reference_train, reference_predict};
 
 // ---- CPU backend ------------------------------------------------------------------------------------
 
@@ -430,11 +526,17 @@ static void backend_train(fixture *f)
     memcpy(after, f->params, (size_t)g->n_floats * sizeof *after);
     assert_int_equal(us_backend_cpu.train(exec, &run, &f->losses, grads), USPLIT_OK);
     us_backend_cpu.update_statistics(exec, after);
-    int64_t values = (int64_t)g->size * g->size * 4;
+    int64_t values = (int64_t)g->size * g->size * f->values;
     for (int b = 0; b < BATCH; b++) {
         const float *head = us_backend_cpu.output(exec, b, g->head);
         for (int64_t i = 0; i < values; i++) {
             f->head[b * values + i] = head[i];
+        }
+    }
+    for (int i = 0; i < g->n_losses; i++) {
+        for (int j = 0; j < BATCH * 2; j++) {
+            f->mse[i] += us_backend_cpu.sums(exec, j / 2)[plan->loss_sums[i] + j % 2] /
+                         (2.0 * BATCH * g->size * g->size);
         }
     }
     for (int64_t i = 0; i < g->n_floats; i++) {
@@ -453,10 +555,10 @@ static void backend_predict(fixture *f)
     us_plan *plan;
     us_plan_options options = {.mode = US_PLAN_PREDICT, .batch = 1};
     us_exec *exec = compile(f, &options, &plan);
-    int64_t values = (int64_t)g->size * g->size * 4;
+    int64_t values = (int64_t)g->size * g->size * f->values;
     for (int b = 0; b < BATCH; b++) {
         const float *noise[USPLIT_MAX_LEVELS] = {NULL}, *head;
-        for (int l = 0; l < g->config.levels; l++) {
+        for (int l = 0; l < g->n_latents; l++) {
             const us_node *z = &g->nodes[g->latent[l]];
             noise[l] = f->noise[l] + (int64_t)b * z->h * z->w * z->c;
         }
@@ -470,8 +572,13 @@ static void backend_predict(fixture *f)
     release(f, exec, plan);
 }
 
-// Tolerances that networks 14 recommends for a float32 implementation.
-static const engine backend_engine = {"cpu", 2e-5, 1e-4, 1e-6, backend_train, backend_predict};
+// Tolerances that networks 14 recommends for a float32 implementation, but for the published sizes of rectifier
+// networks. A rounding error that carries a value across 0 switches a whole gradient off or on. Values have a density
+// of 0.4 there and an error near 3e-6 (sums of up to 4608 products of size 1), so a share of 1.2e-6 of the rectifiers
+// is decided otherwise, a few of some millions (the small networks have no value so near 0). They hold the share of
+// the squared gradient: sqrt(1.2e-6) of its norm a layer, sqrt(24) of that over two dozen layers, 6e-3. Which ones they
+// are depends on the instruction set.
+static const engine backend_engine = {"cpu", 2e-5, 1e-6, {1e-4, 5e-4, 6e-3}, backend_train, backend_predict};
 
 // ---- Comparison -------------------------------------------------------------------------------------
 
@@ -500,19 +607,27 @@ static double norm_of(const fixture *f, int p)
     return sqrt(sum);
 }
 
+// Figures of a float32 run bring an error of their own, 1e-5 (networks 14).
+static double tolerance(const numbers *x, const engine *e)
+{
+    return e->tolerance + (x->of_floats ? 1e-5 : 0);
+}
+
 static void compare_gradients(const fixture *f, const engine *e)
 {
     const numbers *x = f->expected;
-    double all = 0;
+    const char *const *names = norm_names[x->family];
+    int rectifiers = x->family > USPLIT_FAMILY_HAE;
+    double all = 0, relative = e->norm_tolerance[rectifiers + (rectifiers && x->full)];
     for (int p = 0; p < f->graph->n_params; p++) {
         all += f->has_grad[p] ? pow(norm_of(f, p), 2) : 0;
     }
-    compare(f, "norm of all gradients", sqrt(all), x->norm, 0, e->norm_tolerance, e->floor);
-    for (int i = 0; i < N_NORMS; i++) {
+    compare(f, "norm of all gradients", sqrt(all), x->norm, 0, relative, e->floor);
+    for (int i = 0; i < N_NORMS && names[i]; i++) {
         char name[112];
-        const char *mark = strstr(norm_names[i], "%d");
-        size_t before = mark ? (size_t)(mark - norm_names[i]) : strlen(norm_names[i]);
-        snprintf(name, sizeof name, "%.*s", (int)before, norm_names[i]);
+        const char *mark = strstr(names[i], "%d");
+        size_t before = mark ? (size_t)(mark - names[i]) : strlen(names[i]);
+        snprintf(name, sizeof name, "%.*s", (int)before, names[i]);
         if (mark) {
             snprintf(name + before, sizeof name - before, "%d%s", f->graph->config.levels - 1, mark + 2);
         }
@@ -524,7 +639,7 @@ static void compare_gradients(const fixture *f, const engine *e)
         assert_true(p >= 0);
         assert_int_equal(f->has_grad[p], x->norms[i] != NONE);
         if (x->norms[i] != NONE) {
-            compare(f, name, norm_of(f, p), x->norms[i], 0, e->norm_tolerance, e->floor);
+            compare(f, name, norm_of(f, p), x->norms[i], 0, relative, e->floor);
         }
     }
 }
@@ -535,7 +650,7 @@ static void moments(const fixture *f, const double *head, int c, double bound, d
     int64_t pixels = (int64_t)BATCH * f->graph->size * f->graph->size;
     *mean = *square = 0;
     for (int64_t i = 0; i < pixels; i++) {
-        double v = fmax(head[i * 4 + c], bound);
+        double v = fmax(head[i * f->values + c], bound);
         *mean += v / (double)pixels;
         *square += v * v / (double)pixels;
     }
@@ -548,36 +663,53 @@ static void compare_channel(const fixture *f, const engine *e, const char *what,
     double mean, square;
     moments(f, head, c, bound, &mean, &square);
     snprintf(text, sizeof text, "%s of channel %d, mean", what, c);
-    compare(f, text, mean, expected_mean, sqrt(expected_square), e->tolerance, e->floor);
+    compare(f, text, mean, expected_mean, sqrt(expected_square), tolerance(f->expected, e), e->floor);
     snprintf(text, sizeof text, "%s of channel %d, mean square", what, c);
-    compare(f, text, square, expected_square, 0, e->tolerance, e->floor);
+    compare(f, text, square, expected_square, 0, tolerance(f->expected, e), e->floor);
+}
+
+static void compare_losses(const fixture *f, const engine *e)
+{
+    const numbers *x = f->expected;
+    double relative = tolerance(x, e);
+    int lvae = x->family <= USPLIT_FAMILY_HAE;
+    compare(f, "loss", f->losses.loss, x->loss, 0, relative, e->floor);
+    compare(f, "reconstruction loss", f->losses.reconstruction, lvae ? x->reconstruction : x->loss, 0, relative,
+            e->floor);
+    compare(f, "KL loss", f->losses.kl, x->kl, 0, relative, e->floor);
+    for (int l = 0; l < 8; l++) {
+        char text[32];
+        snprintf(text, sizeof text, "KL of level %d", l);
+        compare(f, text, f->losses.level[l], x->level[l], 0, relative, e->floor);
+    }
+    for (int i = 0; x->family == USPLIT_FAMILY_BRAVENET && i < 3; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "MSE of output %d", i);
+        compare(f, text, f->mse[i], x->mse[i], 0, relative, e->floor);
+    }
 }
 
 static void compare_all(const fixture *f, const engine *e)
 {
     const numbers *x = f->expected;
-    compare(f, "loss", f->losses.loss, x->loss, 0, e->tolerance, e->floor);
-    compare(f, "reconstruction loss", f->losses.reconstruction, x->reconstruction, 0, e->tolerance, e->floor);
-    compare(f, "KL loss", f->losses.kl, x->kl, 0, e->tolerance, e->floor);
-    for (int l = 0; l < 8; l++) {
-        char text[32];
-        snprintf(text, sizeof text, "KL of level %d", l);
-        compare(f, text, f->losses.level[l], x->level[l], 0, e->tolerance, e->floor);
-    }
-    for (int c = 0; c < 4; c++) {
+    int rv = us_graph_param(f->graph, "first_bottom_up.2.res.block.0.running_var");
+    compare_losses(f, e);
+    for (int c = 0; c < f->values; c++) {
         compare_channel(f, e, "head", f->head, c, -HUGE_VAL, x->head_mean[c], x->head_square[c]);
     }
     compare_gradients(f, e);
-    int rv = us_graph_param(f->graph, "first_bottom_up.2.res.block.0.running_var");
-    compare(f, "rv0", f->after[f->graph->params[rv].offset], x->rv0, 0, e->tolerance, e->floor);
+    if (rv >= 0) {
+        compare(f, "rv0", f->after[f->graph->params[rv].offset], x->rv0, 0, tolerance(x, e), e->floor);
+    }
     for (int c = 0; c < 2; c++) {
         compare_channel(f, e, "prediction", f->eval_head, c, -HUGE_VAL, x->eval_mean[c], x->eval_square[c]);
-        compare_channel(f, e, "prediction", f->eval_head, 2 + c, -5, x->eval_lv_mean[c],
-                        x->eval_lv_square[c]);
     }
-    int64_t size = f->graph->size, middle = (size * size + size / 2 * size + size / 2) * 4 + 1;
-    compare(f, "corner", f->eval_head[0], x->corner, sqrt(x->eval_square[0]), e->tolerance, e->floor);
-    compare(f, "centre", f->eval_head[middle], x->centre, sqrt(x->eval_square[1]), e->tolerance, e->floor);
+    for (int c = 0; c < f->values - 2; c++) {
+        compare_channel(f, e, "prediction", f->eval_head, 2 + c, -5, x->eval_lv_mean[c], x->eval_lv_square[c]);
+    }
+    int64_t size = f->graph->size, middle = (size * size + size / 2 * size + size / 2) * f->values + 1;
+    compare(f, "corner", f->eval_head[0], x->corner, sqrt(x->eval_square[0]), tolerance(x, e), e->floor);
+    compare(f, "centre", f->eval_head[middle], x->centre, sqrt(x->eval_square[1]), tolerance(x, e), e->floor);
 }
 
 static void run_case(const numbers *expected, const engine *e)
@@ -641,6 +773,17 @@ static void published_networks_on_the_backend(void **state)
     run_cases(1, &backend_engine);
 }
 
+// 99 thousand million multiply-adds a patch: the backend alone, and no sanitizer.
+static void published_unet_with_context_on_the_backend(void **state)
+{
+    (void)state;
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+    print_message("skipped: too slow under a sanitizer; the small network ran\n");
+    skip();
+#endif
+    run_cases(2, &backend_engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -648,6 +791,7 @@ int main(void)
         cmocka_unit_test(small_networks_on_the_reference),
         cmocka_unit_test(small_networks_on_the_backend),
         cmocka_unit_test(published_networks_on_the_backend),
+        cmocka_unit_test(published_unet_with_context_on_the_backend),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,7 +49,7 @@ static void test_defaults(void **state)
     assert_int_equal(usplit_tiler_options_init(&o, sizeof o), USPLIT_OK);
     assert_true(o.struct_size == sizeof o && o.tiling == USPLIT_TILING_INNER && o.cover == USPLIT_COVER_ALL);
     assert_true(o.pad == -1 && o.samples == 1 && o.latent == USPLIT_LATENT_SAMPLE && o.batch == 0);
-    assert_true(o.seed == 0 && o.memory_budget == 0);
+    assert_true(o.seed == 0 && o.memory_budget == 0 && o.patch == 0 && o.shifts == 0 && o.deviations == 0);
     refused(usplit_tiler_options_init(NULL, sizeof o), USPLIT_ERR_ARGUMENT, "NULL");
     refused(usplit_tiler_options_init(&o, 2), USPLIT_ERR_ARGUMENT, "struct_size");
 }
@@ -80,6 +80,14 @@ static void test_create(void **state)
         {offsetof(usplit_tiler_options, pad), -2, "pad is -2"},
         {offsetof(usplit_tiler_options, pad), 8,
          "pad is 8; accepted with inner padding and patches of 16: 0 to 7"},
+        {offsetof(usplit_tiler_options, patch), -16, "patch is -16; accepted: 8 to 4096, or 0 for the training's 16"},
+        {offsetof(usplit_tiler_options, patch), 4, "patch is 4"},
+        {offsetof(usplit_tiler_options, patch), 4097, "patch is 4097"},
+        {offsetof(usplit_tiler_options, patch), 18, "18; this network accepts multiples of 4"},
+        {offsetof(usplit_tiler_options, shifts), -1, "shifts is -1; accepted with tiles of 8: 0 to 8"},
+        {offsetof(usplit_tiler_options, shifts), 9, "shifts is 9; accepted with tiles of 8: 0 to 8"},
+        {offsetof(usplit_tiler_options, deviations), 2, "deviations is 2"},
+        {offsetof(usplit_tiler_options, deviations), 1, "deviations is 1 with one value per pixel"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         usplit_tiler_options o = good;
@@ -97,8 +105,21 @@ static void test_create(void **state)
     o.tiling = USPLIT_TILING_OUTER;
     o.pad = 3;                              // 22: not a multiple of 4
     refused(usplit_tiler_create(&t, m, &o), USPLIT_ERR_ARGUMENT, "22");
+    o.pad = 4;
+    o.patch = 32;
+    refused(usplit_tiler_create(&t, m, &o), USPLIT_ERR_ARGUMENT, "patch is 32; accepted with outer padding: 0");
+    o.patch = 0;
     o.pad = 1 << 20;
     refused(usplit_tiler_create(&t, m, &o), USPLIT_ERR_ARGUMENT, "outer padding");
+    o = good;
+    o.cover = USPLIT_COVER_WHOLE_TILES;
+    o.shifts = 2;
+    refused(usplit_tiler_create(&t, m, &o), USPLIT_ERR_ARGUMENT, "shifts is 2; accepted with USPLIT_COVER_WHOLE_TILES");
+    o = good;
+    o.samples = 9;
+    o.latent = USPLIT_LATENT_MEAN;              // so one value after all
+    o.deviations = 1;
+    refused(usplit_tiler_create(&t, m, &o), USPLIT_ERR_ARGUMENT, "deviations is 1 with one value per pixel");
     struct {
         usplit_tiler_options o;
         int64_t more;
@@ -206,6 +227,14 @@ static void test_run(void **state)
     r.struct_size = sizeof r;
     assert_int_equal(usplit_tiler_run(t, &src, &dst, &r, NULL, NULL), USPLIT_OK);
     assert_true(r.tiles == 20 && r.passes == 20 && strcmp(r.device, "cpu") == 0 && r.seconds > 0);
+    usplit_tiler *deviating = NULL;
+    usplit_tiler_options o;
+    usplit_tiler_options_init(&o, sizeof o);
+    o.samples = 2;
+    o.deviations = 1;
+    assert_int_equal(usplit_tiler_create(&deviating, m, &o), USPLIT_OK);
+    refused(usplit_tiler_run(deviating, &src, &dst, &r, NULL, NULL), USPLIT_ERR_SHAPE, "2, twice for the deviations");
+    usplit_tiler_free(deviating);
     // a caller of an older library: fewer fields
     memset(&r, 0xFF, sizeof r);
     r.struct_size = offsetof(usplit_tiler_result, seconds);

@@ -23,6 +23,7 @@ const USPLIT_PHASE_TRAIN = Int32(1)
 const USPLIT_PHASE_VALIDATE = Int32(2)
 const USPLIT_PHASE_EPOCH = Int32(3)
 const USPLIT_PHASE_TILE = Int32(4)
+const USPLIT_PHASE_DIP = Int32(5)
 const USPLIT_LOG_INFO = Int32(1)
 const USPLIT_LOG_WARNING = Int32(2)
 const USPLIT_PRECISION_BEST = Int32(0)
@@ -74,6 +75,8 @@ const USPLIT_COVER_ALL = Int32(0)
 const USPLIT_COVER_WHOLE_TILES = Int32(1)
 const USPLIT_LATENT_SAMPLE = Int32(0)
 const USPLIT_LATENT_MEAN = Int32(1)
+const USPLIT_DIP_SINGLE = Int32(1)
+const USPLIT_DIP_TWO = Int32(2)
 
 struct usplit_progress
     struct_size::Csize_t
@@ -101,7 +104,8 @@ struct usplit_context_options
     log::Ptr{Cvoid}
     log_user::Ptr{Cvoid}
     deterministic::Int32
-    reserved0::Int32
+    tune::Int32
+    cache_folder::Ptr{UInt8}
 end
 
 struct usplit_context_facts
@@ -145,6 +149,28 @@ struct usplit_image_quality
     psnr::Cdouble
     ssim::Cdouble
     rmse::Cdouble
+end
+
+struct usplit_image_pair_quality
+    struct_size::Csize_t
+    swapped::Int32
+    reserved0::Int32
+    ri_psnr::NTuple{2, Cdouble}
+    psnr::NTuple{2, Cdouble}
+    ssim::NTuple{2, Cdouble}
+    rmse::NTuple{2, Cdouble}
+end
+
+struct usplit_image_seam_facts
+    struct_size::Csize_t
+    ratio::Cdouble
+    ratio_error::Cdouble
+    row_ratio::Cdouble
+    row_error::Cdouble
+    column_ratio::Cdouble
+    column_error::Cdouble
+    row_borders::Int64
+    column_borders::Int64
 end
 
 struct usplit_dataset_options
@@ -231,7 +257,7 @@ struct usplit_model_options
     kl::Int32
     latent_scale::Int32
     shared_branch::Int32
-    reserved1::Int32
+    ungated::Int32
 end
 
 struct usplit_model_facts
@@ -271,7 +297,7 @@ struct usplit_model_facts
     kl::Int32
     latent_scale::Int32
     shared_branch::Int32
-    reserved1::Int32
+    ungated::Int32
 end
 
 struct usplit_model_normalisation
@@ -360,6 +386,10 @@ struct usplit_tiler_options
     batch::Int32
     seed::UInt64
     memory_budget::Int64
+    patch::Int32
+    shifts::Int32
+    deviations::Int32
+    reserved0::Int32
 end
 
 struct usplit_tiler_cost
@@ -403,6 +433,36 @@ struct usplit_tiler_stream
     read::Ptr{Cvoid}
     write::Ptr{Cvoid}
     user::Ptr{Cvoid}
+end
+
+struct usplit_dip_options
+    struct_size::Csize_t
+    mode::Int32
+    reserved0::Int32
+    iterations::Int64
+    learning_rate::Cdouble
+    exclusion_weight::Cdouble
+    mix::NTuple{2, Cdouble}
+    seed::UInt64
+    max_seconds::Cdouble
+end
+
+struct usplit_dip_result
+    struct_size::Csize_t
+    mode::Int32
+    reserved0::Int32
+    iterations::Int64
+    best_iteration::Int64
+    psnr::Cdouble
+    loss::Cdouble
+    reconstruction_loss::Cdouble
+    exclusion_loss::Cdouble
+    share::NTuple{2, Cdouble}
+    low::Cdouble
+    high::Cdouble
+    macs::Int64
+    bytes::Int64
+    seconds::Cdouble
 end
 
 function usplit_version()
@@ -458,6 +518,16 @@ end
 function usplit_image_compare(target, prediction, quality)
     address = symbol(:usplit_image_compare)
     @ccall $address(target::Ptr{usplit_image}, prediction::Ptr{usplit_image}, quality::Ptr{usplit_image_quality})::Int32
+end
+
+function usplit_image_compare_pair(target, prediction, quality)
+    address = symbol(:usplit_image_compare_pair)
+    @ccall $address(target::Ptr{usplit_image}, prediction::Ptr{usplit_image}, quality::Ptr{usplit_image_pair_quality})::Int32
+end
+
+function usplit_image_seams(plane, tile, row, column, facts)
+    address = symbol(:usplit_image_seams)
+    @ccall $address(plane::Ptr{usplit_image}, tile::Int64, row::Int64, column::Int64, facts::Ptr{usplit_image_seam_facts})::Int32
 end
 
 function usplit_dataset_options_init(options, struct_size)
@@ -658,4 +728,19 @@ end
 function usplit_tiler_free(tiler)
     address = symbol(:usplit_tiler_free)
     @ccall $address(tiler::Ptr{Cvoid})::Cvoid
+end
+
+function usplit_dip_options_init(options, struct_size)
+    address = symbol(:usplit_dip_options_init)
+    @ccall $address(options::Ptr{usplit_dip_options}, struct_size::Csize_t)::Int32
+end
+
+function usplit_dip_mix(pair, mixtures, options)
+    address = symbol(:usplit_dip_mix)
+    @ccall $address(pair::Ptr{usplit_image}, mixtures::Ptr{usplit_image}, options::Ptr{usplit_dip_options})::Int32
+end
+
+function usplit_dip_run(context, mixtures, dst, options, result, progress, user)
+    address = symbol(:usplit_dip_run)
+    @ccall $address(context::Ptr{Cvoid}, mixtures::Ptr{usplit_image}, dst::Ptr{usplit_image}, options::Ptr{usplit_dip_options}, result::Ptr{usplit_dip_result}, progress::Ptr{Cvoid}, user::Ptr{Cvoid})::Int32
 end

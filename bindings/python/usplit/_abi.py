@@ -24,6 +24,7 @@ USPLIT_PHASE_TRAIN = 1
 USPLIT_PHASE_VALIDATE = 2
 USPLIT_PHASE_EPOCH = 3
 USPLIT_PHASE_TILE = 4
+USPLIT_PHASE_DIP = 5
 USPLIT_LOG_INFO = 1
 USPLIT_LOG_WARNING = 2
 USPLIT_PRECISION_BEST = 0
@@ -75,10 +76,12 @@ USPLIT_COVER_ALL = 0
 USPLIT_COVER_WHOLE_TILES = 1
 USPLIT_LATENT_SAMPLE = 0
 USPLIT_LATENT_MEAN = 1
+USPLIT_DIP_SINGLE = 1
+USPLIT_DIP_TWO = 2
 
 # What the constants are for (an option, a fact, an argument), and their names in Python.
 ENUMS = {
-    'phase': {'train': 1, 'validate': 2, 'epoch': 3, 'tile': 4},
+    'phase': {'train': 1, 'validate': 2, 'epoch': 3, 'tile': 4, 'dip': 5},
     'precision': {'best': 0, 'float32': 1, 'float16': 2},
     'type': {'u8': 1, 'u16': 2, 'f32': 3},
     'padding': {'reflect': 0, 'constant': 1},
@@ -160,7 +163,8 @@ class usplit_context_options(Structure):
         ("log", usplit_log_fn),
         ("log_user", c_void_p),
         ("deterministic", c_int32),
-        ("reserved0", c_int32),
+        ("tune", c_int32),
+        ("cache_folder", c_char_p),
     ]
 
 
@@ -212,6 +216,32 @@ class usplit_image_quality(Structure):
         ("psnr", c_double),
         ("ssim", c_double),
         ("rmse", c_double),
+    ]
+
+
+class usplit_image_pair_quality(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("swapped", c_int32),
+        ("reserved0", c_int32),
+        ("ri_psnr", c_double * 2),
+        ("psnr", c_double * 2),
+        ("ssim", c_double * 2),
+        ("rmse", c_double * 2),
+    ]
+
+
+class usplit_image_seam_facts(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("ratio", c_double),
+        ("ratio_error", c_double),
+        ("row_ratio", c_double),
+        ("row_error", c_double),
+        ("column_ratio", c_double),
+        ("column_error", c_double),
+        ("row_borders", c_int64),
+        ("column_borders", c_int64),
     ]
 
 
@@ -314,7 +344,7 @@ class usplit_model_options(Structure):
         ("kl", c_int32),
         ("latent_scale", c_int32),
         ("shared_branch", c_int32),
-        ("reserved1", c_int32),
+        ("ungated", c_int32),
     ]
 
 
@@ -356,7 +386,7 @@ class usplit_model_facts(Structure):
         ("kl", c_int32),
         ("latent_scale", c_int32),
         ("shared_branch", c_int32),
-        ("reserved1", c_int32),
+        ("ungated", c_int32),
     ]
 
 
@@ -457,6 +487,10 @@ class usplit_tiler_options(Structure):
         ("batch", c_int32),
         ("seed", c_uint64),
         ("memory_budget", c_int64),
+        ("patch", c_int32),
+        ("shifts", c_int32),
+        ("deviations", c_int32),
+        ("reserved0", c_int32),
     ]
 
 
@@ -515,6 +549,40 @@ class usplit_tiler_stream(Structure):
     ]
 
 
+class usplit_dip_options(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("mode", c_int32),
+        ("reserved0", c_int32),
+        ("iterations", c_int64),
+        ("learning_rate", c_double),
+        ("exclusion_weight", c_double),
+        ("mix", c_double * 2),
+        ("seed", c_uint64),
+        ("max_seconds", c_double),
+    ]
+
+
+class usplit_dip_result(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("mode", c_int32),
+        ("reserved0", c_int32),
+        ("iterations", c_int64),
+        ("best_iteration", c_int64),
+        ("psnr", c_double),
+        ("loss", c_double),
+        ("reconstruction_loss", c_double),
+        ("exclusion_loss", c_double),
+        ("share", c_double * 2),
+        ("low", c_double),
+        ("high", c_double),
+        ("macs", c_int64),
+        ("bytes", c_int64),
+        ("seconds", c_double),
+    ]
+
+
 usplit_progress_fn = CFUNCTYPE(c_int32, POINTER(usplit_progress), c_void_p)
 
 
@@ -534,6 +602,8 @@ FUNCTIONS = {
     "usplit_device_info": (usplit_status, (c_int32, POINTER(usplit_device_facts))),
     "usplit_image_init": (usplit_status, (POINTER(usplit_image), c_size_t, c_void_p, c_int32, c_int64, c_int64, c_int64, c_int64)),
     "usplit_image_compare": (usplit_status, (POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_image_quality))),
+    "usplit_image_compare_pair": (usplit_status, (POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_image_pair_quality))),
+    "usplit_image_seams": (usplit_status, (POINTER(usplit_image), c_int64, c_int64, c_int64, POINTER(usplit_image_seam_facts))),
     "usplit_dataset_options_init": (usplit_status, (POINTER(usplit_dataset_options), c_size_t)),
     "usplit_critter_options_init": (usplit_status, (POINTER(usplit_critter_options), c_size_t)),
     "usplit_dataset_create": (usplit_status, (POINTER(POINTER(usplit_dataset)), POINTER(usplit_context), POINTER(usplit_image), c_size_t, POINTER(usplit_dataset_options))),
@@ -574,4 +644,7 @@ FUNCTIONS = {
     "usplit_tiler_run_stream": (usplit_status, (POINTER(usplit_tiler), POINTER(usplit_tiler_stream), POINTER(usplit_tiler_result), usplit_progress_fn, c_void_p)),
     "usplit_tiler_cancel": (None, (POINTER(usplit_tiler),)),
     "usplit_tiler_free": (None, (POINTER(usplit_tiler),)),
+    "usplit_dip_options_init": (usplit_status, (POINTER(usplit_dip_options), c_size_t)),
+    "usplit_dip_mix": (usplit_status, (POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_dip_options))),
+    "usplit_dip_run": (usplit_status, (POINTER(usplit_context), POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_dip_options), POINTER(usplit_dip_result), usplit_progress_fn, c_void_p)),
 }
