@@ -73,12 +73,13 @@ static float *random_elements(size_t n, int half)
     return x;
 }
 
-// slack: what is allowed besides the roundings of one half, and on a device that fuses.
+// slack: what is allowed besides the rounding of one half. A device that fuses saves roundings: of up to 16 products of
+// values below 1 and as many sums.
 static void compare(const spatial_case *t, const char *what, const float *got, const float *want, size_t n,
                     const float *slack)
 {
     for (size_t i = 0; i < n; i++) {
-        double more = slack ? (double)slack[i] : 0, a = (double)want[i], b = (double)got[i];
+        double more = slack ? (double)slack[i] : SAME_BITS ? 0 : 64 * UNIT, a = (double)want[i], b = (double)got[i];
         if (!t->half && !slack) {
             same_value(b, a, 256 * UNIT);
             continue;
