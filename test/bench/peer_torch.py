@@ -339,9 +339,9 @@ def losses(result, target, kl_weight=1.0, free_bits=0.0):
     rec = channels.mean()
     out = {"channels": channels, "rec": rec, "loss": rec}
     if result["kl"] is not None:
-        counts = torch.tensor([z[0][0].numel() for z in result["latents"]],
-                              dtype=mean.dtype)
-        kl = result["kl"] / counts
+        # plain numbers: a tensor would lie on another device, or be copied to it at every step
+        kl = torch.stack([k / z[0][0].numel() for k, z in
+                          zip(result["kl"].unbind(1), result["latents"])], dim=1)
         if free_bits > 1e-6:
             kl = kl.clamp(min=free_bits)
         out["kl_levels"] = kl.mean(dim=0)
@@ -490,45 +490,40 @@ def make_step(net, args):
 
 def make_split(net, forward, args):
     """Tiled prediction of one frame: context levels by area averages, patches
-    gathered by slicing, the inner part of each kept. On the device but for
-    the frame and the planes."""
+    gathered by index, the inner part of each kept. On the device but for the
+    frame and the planes; a batch at a time, without a loop over its tiles."""
     net.eval()
-    inner, side = args.patch - 2 * args.pad, args.frame
-    tiles = -(-side // inner)
+    inner, side, half = args.patch - 2 * args.pad, args.frame, args.patch // 2
+    tiles, margin = -(-side // inner), 2 * args.patch
     frame = torch.randn(1, 1, side, side)
+    span = torch.arange(args.patch, device=args.device) - half + margin
+    centres = torch.arange(tiles, device=args.device) * inner - args.pad + half
+    cy, cx = centres.repeat_interleave(tiles), centres.repeat(tiles)
+
+    def patches(padded, first):
+        some, levels = slice(first, first + args.batch), []
+        for k, plane in enumerate(padded):
+            y = (cy[some] >> k)[:, None] + span
+            x = (cx[some] >> k)[:, None] + span
+            levels.append(plane[0, 0][y[:, :, None], x[:, None, :]])
+        return torch.stack(levels, dim=1)
 
     def split():
         pyramid = [frame.to(args.device)]
         for _ in range(net.lateral):
             pyramid.append(F.avg_pool2d(pyramid[-1], 2))
-        margin = 2 * args.patch
         padded = [F.pad(p, (margin, margin, margin, margin)) for p in pyramid]
-        planes = torch.empty(2, tiles * inner, tiles * inner,
+        inners = torch.empty(tiles * tiles, 2, inner, inner,
                              device=args.device)
-        places = [(i, j) for i in range(tiles) for j in range(tiles)]
-        for first in range(0, len(places), args.batch):
-            some = places[first:first + args.batch]
-            x = torch.stack([patch_of(padded, i, j, inner, margin, args)
-                             for i, j in some])
+        for first in range(0, tiles * tiles, args.batch):
             with torch.no_grad(), autocast(args):
-                y = forward(x, want_kl=False)["output"]
-            for n, (i, j) in enumerate(some):
-                planes[:, i * inner:(i + 1) * inner,
-                       j * inner:(j + 1) * inner] = \
-                    y[n, :2, args.pad:args.pad + inner,
-                      args.pad:args.pad + inner]
+                y = forward(patches(padded, first), want_kl=False)["output"]
+            inners[first:first + args.batch] = \
+                y[:, :2, args.pad:args.pad + inner, args.pad:args.pad + inner]
+        planes = inners.view(tiles, tiles, 2, inner, inner)
+        planes = planes.permute(2, 0, 3, 1, 4).reshape(2, tiles * inner, -1)
         return planes[:, :side, :side].cpu()
     return split
-
-
-def patch_of(padded, i, j, inner, margin, args):
-    half, levels = args.patch // 2, []
-    cy = i * inner - args.pad + half
-    cx = j * inner - args.pad + half
-    for k, plane in enumerate(padded):
-        y, x = (cy >> k) - half + margin, (cx >> k) - half + margin
-        levels.append(plane[0, 0, y:y + args.patch, x:x + args.patch])
-    return torch.stack(levels)
 
 
 def device_floor(device):

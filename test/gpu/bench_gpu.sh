@@ -1,7 +1,8 @@
 #!/bin/bash
-# bench_gpu.sh PROGRAM FACTS [PYTHON]: speed and memory on this machine's GPU, beside PyTorch where PYTHON has it; one
+# bench_gpu.sh PROGRAM FACTS [PYTHON [LIBRARIES]]: speed and memory on this machine's GPU, beside PyTorch where PYTHON has it; one
 # table, one run. PROGRAM is test/gpu/bench_gpu.c, FACTS test/gpu/facts.c ("" with SMOKE=1). Without a GPU: a line that
-# says so, and "0 passed, 0 failed, 1 skipped".
+# says so, and "0 passed, 0 failed, 1 skipped". LIBRARIES: folders of our cuDNN, for our program alone: PyTorch brings
+# a cuDNN of its own, which LD_LIBRARY_PATH would take from it.
 #
 # Training: a step at batch 32 and patch 64 of Vanilla, Lean, Regular and Deep HVAE and of the Regular HAE; ours in fp16
 # as recorded graphs, PyTorch eager with autocast, eager and channels last, and torch.compile in three modes: of those
@@ -11,7 +12,8 @@
 #
 # Environment: ROWS, STEPS, REPEAT. SMOKE=1: tiny sizes on the CPU, to try the program, the peer and the table.
 set -u
-program=$1 facts=$2 python=${3:-python3}
+program=$1 facts=$2 python=${3:-python3} libraries=${4:-}
+[ -n "${LD_LIBRARY_PATH:-}" ] && libraries=${libraries:+$libraries:}$LD_LIBRARY_PATH
 peer=$(dirname "$0")/../bench/peer_torch.py
 rows=${ROWS:-hvae/vanilla hvae/lean hvae/regular hvae/deep hae/regular}
 steps=${STEPS:-400} repeat=${REPEAT:-50}
@@ -22,7 +24,7 @@ if [ -n "${SMOKE:-}" ]; then
     ours='--batch 2 --filters 8 --levels 2 --lc 2 --z 8 --patch 32 --threads 1' frame='--frame 80 --pad 8'
     theirs='--warmup 1 --filters 8 --levels 2 --lateral 2 --z-dim 8 --patch 32 --threads 1'
 else
-    found=$("$facts")
+    found=$(LD_LIBRARY_PATH=$libraries "$facts")
     if [ $? != 0 ]; then
         echo "skipped: no GPU to measure on: $found"
         echo "0 passed, 0 failed, 1 skipped"
@@ -89,7 +91,7 @@ row() {         # name, line of ours, bytes moved, peer best, peer MiB, eager
 }
 for pair in $rows; do
     family=${pair%/*} variant=${pair#*/}
-    line=$("$program" --device "$device" --family "$family" --variant "$variant" --mode train --steps "$steps" $ours 2>> "$log")
+    line=$(LD_LIBRARY_PATH=$libraries "$program" --device "$device" --family "$family" --variant "$variant" --mode train --steps "$steps" $ours 2>> "$log")
     set -- - - -
     [ -n "$gflops" ] && set -- $(peer_train "$family" "$variant")
     kept=$(field "$line" kept_mib)
@@ -97,7 +99,7 @@ for pair in $rows; do
 done
 for pair in $rows; do
     family=${pair%/*} variant=${pair#*/}
-    line=$("$program" --device "$device" --family "$family" --variant "$variant" --mode split $ours $frame 2>> "$log")
+    line=$(LD_LIBRARY_PATH=$libraries "$program" --device "$device" --family "$family" --variant "$variant" --mode split $ours $frame 2>> "$log")
     set -- - -
     if [ -n "$gflops" ]; then
         peer_line=$(run_peer --mode split --family "$family" --variant "$variant" $theirs --batch "$tile_batch" --repeat 2 $frame $autocast)

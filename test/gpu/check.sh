@@ -27,7 +27,7 @@ commands=()
 for name in map steps spatial images conv half tiling network networks training; do
     [ -x "$folder/test_$name" ] && commands+=("$folder/test_$name")
 done
-commands+=("$folder/conv_gpu" "$folder/test_on_device" "$here/fallback.sh $program $plugin")
+commands+=("$folder/conv_gpu" "$folder/conv_gpu search" "$folder/test_on_device" "$here/fallback.sh $program $plugin")
 for bits in 32 16; do
     commands+=("$here/parity.sh $folder/parity ${fixtures:-no-fixtures} $bits")
 done
