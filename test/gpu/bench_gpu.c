@@ -13,7 +13,7 @@ enum { MOST = 512 };
 typedef struct settings {
     const char *device;
     usplit_model_options model;
-    int train, batch, steps, threads, frame, pad, half;
+    int train, batch, steps, threads, frame, pad, half, tune;
 } settings;
 
 typedef struct clock_marks {
@@ -180,9 +180,10 @@ static int parse(int argc, char **argv, settings *s)
 {
     static const char *const variants[] = {"vanilla", "lean", "regular", "deep", NULL}, *const families[] = {"hvae", "hae", NULL};
     static const char *const modes[] = {"split", "train", NULL}, *const names[] = {"--batch", "--steps", "--threads", "--frame",
-        "--pad", "--half", "--filters", "--levels", "--lc", "--z", "--patch", NULL};
-    int *const numbers[] = {&s->batch, &s->steps, &s->threads, &s->frame, &s->pad, &s->half, &s->model.filters,
-                            &s->model.levels, &s->model.lc_count, &s->model.z_dims[0], &s->model.patch};
+        "--pad", "--half", "--tune", "--filters", "--levels", "--lc", "--z", "--patch", NULL};
+    int *const numbers[] = {&s->batch, &s->steps, &s->threads, &s->frame, &s->pad, &s->half, &s->tune,
+                            &s->model.filters, &s->model.levels, &s->model.lc_count, &s->model.z_dims[0],
+                            &s->model.patch};
     for (int i = 1; i + 1 < argc; i += 2) {
         int number = choice(argv[i], names);
         if (number >= 0) {
@@ -211,13 +212,14 @@ int main(int argc, char **argv)
     usplit_model_options_init(&s.model, sizeof s.model);
     if (parse(argc, argv, &s)) {
         fprintf(stderr, "usage: bench_gpu [--device NAME] --variant vanilla|lean|regular|deep --family hvae|hae --mode train|split "
-                        "[--batch N] [--steps N] [--frame N] [--pad N] [--half 0|1] [--threads N] [--filters N] [--levels N] "
+                        "[--batch N] [--steps N] [--frame N] [--pad N] [--half 0|1] [--tune 0|1] [--threads N] [--filters N] [--levels N] "
                         "[--lc N] [--z N] [--patch N]\n");
         return 2;
     }
     usplit_context_options_init(&o, sizeof o);
     o.device = s.device;
     o.threads = s.threads;
+    o.tune = s.tune;
     o.precision = s.half && strcmp(s.device, "cpu") ? USPLIT_PRECISION_FLOAT16 : USPLIT_PRECISION_FLOAT32;
     usplit_context_facts facts = {.struct_size = sizeof facts};
     int64_t before = free_bytes(s.device);
@@ -232,7 +234,7 @@ int main(int argc, char **argv)
     if (status != USPLIT_OK) {
         fprintf(stderr, "bench_gpu: %s\n", usplit_error_message());
     } else {
-        printf("\"device\": \"%s\", \"engine\": \"%s\"}\n", facts.device, facts.engine);
+        printf("\"tune\": %d, \"device\": \"%s\", \"engine\": \"%s\"}\n", s.tune, facts.device, facts.engine);
     }
     usplit_model_free(model);
     usplit_context_free(context);

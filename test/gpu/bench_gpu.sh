@@ -5,7 +5,8 @@
 # a cuDNN of its own, which LD_LIBRARY_PATH would take from it.
 #
 # Training: a step at batch 32 and patch 64 of Vanilla, Lean, Regular and Deep HVAE and of the Regular HAE; ours in fp16
-# as recorded graphs, PyTorch eager with autocast, eager and channels last, and torch.compile in three modes: of those
+# as recorded graphs, with the libraries' first choice of convolutions and with timed ones (`ways` tells which was faster
+# and is listed), PyTorch eager with autocast, eager and channels last, and torch.compile in three modes: of those
 # the fastest counts, and eager is listed by itself. Prediction: a frame of 2720 x 2720 with inner padding 24.
 # Floor: multiply-adds at the rate of a large half product, or the kept activations written once and read twice at the
 # rate of a large copy, whichever takes longer; both rates measured through PyTorch in the same run.
@@ -50,6 +51,20 @@ else
     echo "peer: $python has no torch; only our own numbers, no floor (PYTHON=... names another one)"
 fi
 
+# Our faster line: with the first choice of convolutions, or with timed ones.
+ours_best() {   # MODE ARGUMENTS...
+    local best='' least='' tune line seconds
+    for tune in 0 1; do
+        line=$(LD_LIBRARY_PATH=$libraries "$program" --device "$device" --family "$family" --variant "$variant" --tune $tune --mode "$@" 2>> "$log")
+        seconds=$(field "$line" seconds)
+        [ -n "$seconds" ] || continue
+        if [ -z "$least" ] || [ "$(printf '%s\n' "$least" "$seconds" | sort -g | head -1)" != "$least" ]; then
+            best=$line least=$seconds
+        fi
+    done
+    echo "$best"
+}
+
 # Fastest and leanest of the settings, as "seconds MiB"; and those of eager alone.
 peer_train() {  # family variant
     local best='' least='' eager='' line s m
@@ -71,8 +86,8 @@ peer_train() {  # family variant
 short() { [ "$1" = - ] && echo - || printf "%.5f" "$1"; }
 ratio() { [ "$1" = - ] && echo - || calculate "printf \"%.2fx\", $1 / ($2 > 0 ? $2 : 1)"; }
 
-printf '\n%-14s %12s %10s %8s %12s %12s %10s %10s %8s %8s\n' network 'ours s' 'ours MiB' 'of floor' 'eager s' 'best peer s' \
-    'peer MiB' 'x eager' 'x best' memory
+printf '\n%-18s %12s %6s %10s %8s %12s %12s %10s %10s %8s %8s\n' network 'ours s' ways 'ours MiB' 'of floor' 'eager s' \
+    'best peer s' 'peer MiB' 'x eager' 'x best' memory
 passed=0 failed=0
 row() {         # name, line of ours, bytes moved, peer best, peer MiB, eager
     local s m share=-
@@ -85,13 +100,14 @@ row() {         # name, line of ours, bytes moved, peer best, peer MiB, eager
     if [ -n "$gflops" ]; then
         share=$(calculate "a = 2e-9 * $(field "$2" macs) / $gflops; b = $3 / 1e9 / $copy; printf \"%.0f%%\", 100 * (a > b ? a : b) / $s")
     fi
-    printf '%-14s %12.5f %10.0f %8s %12s %12s %10s %10s %8s %8s\n' "$1" "$s" "$m" "$share" "$(short "$6")" "$(short "$4")" "$5" \
+    printf '%-18s %12.5f %6s %10.0f %8s %12s %12s %10s %10s %8s %8s\n' "$1" "$s" \
+        "$([ "$(field "$2" tune)" = 1 ] && echo timed || echo first)" "$m" "$share" "$(short "$6")" "$(short "$4")" "$5" \
         "$(ratio "$6" "$s")" "$(ratio "$4" "$s")" "$(ratio "$5" "$m")"
     passed=$((passed + 1))
 }
 for pair in $rows; do
     family=${pair%/*} variant=${pair#*/}
-    line=$(LD_LIBRARY_PATH=$libraries "$program" --device "$device" --family "$family" --variant "$variant" --mode train --steps "$steps" $ours 2>> "$log")
+    line=$(ours_best train --steps "$steps" $ours)
     set -- - - -
     [ -n "$gflops" ] && set -- $(peer_train "$family" "$variant")
     kept=$(field "$line" kept_mib)
@@ -99,7 +115,7 @@ for pair in $rows; do
 done
 for pair in $rows; do
     family=${pair%/*} variant=${pair#*/}
-    line=$(LD_LIBRARY_PATH=$libraries "$program" --device "$device" --family "$family" --variant "$variant" --mode split $ours $frame 2>> "$log")
+    line=$(ours_best split $ours $frame)
     set -- - -
     if [ -n "$gflops" ]; then
         peer_line=$(run_peer --mode split --family "$family" --variant "$variant" $theirs --batch "$tile_batch" --repeat 2 $frame $autocast)
