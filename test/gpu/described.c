@@ -154,13 +154,23 @@ static int add_plan(const us_graph *g, const us_plan_options *o, int half)
 static int list_networks(void)
 {
     static const int pads[] = {0, 16, 24};
-    for (int network = 0; network < 8; network++) {
+    static const struct {
+        int family, variant;
+    } networks[] = {
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_VANILLA}, {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_LEAN},
+        {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR}, {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_DEEP},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_VANILLA},  {USPLIT_FAMILY_HAE, USPLIT_VARIANT_LEAN},
+        {USPLIT_FAMILY_HAE, USPLIT_VARIANT_REGULAR},  {USPLIT_FAMILY_HAE, USPLIT_VARIANT_DEEP},
+        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_VANILLA}, {USPLIT_FAMILY_UNET, USPLIT_VARIANT_REGULAR},
+        {USPLIT_FAMILY_UNET, USPLIT_VARIANT_CONTEXT_AWARE}, {USPLIT_FAMILY_BRAVENET, USPLIT_VARIANT_REGULAR},
+    };
+    for (size_t network = 0; network < sizeof networks / sizeof *networks; network++) {
         usplit_model_options mo;
         us_net_config config;
         us_graph *g;
         usplit_model_options_init(&mo, sizeof mo);
-        mo.family = network / 4 ? USPLIT_FAMILY_HAE : USPLIT_FAMILY_HVAE;
-        mo.variant = network % 4;
+        mo.family = networks[network].family;
+        mo.variant = networks[network].variant;
         if (us_net_config_from(&config, &mo) != USPLIT_OK || us_graph_build(&g, NULL, &config, 64) != USPLIT_OK) {
             return 0;
         }
