@@ -4,9 +4,9 @@
 # multiply-adds done; share of the convolution peak that floor measures. Where PYTHON can import torch,
 # the same networks in PyTorch run beside them (test/bench/peer_torch.py), in several settings of
 # which the fastest counts for time and the smallest for memory. A slow build of PyTorch is named and not
-# compared. Every measurement is its own process; all of them stay in FOLDER/results.jsonl. A row whose spread is over
-# SPREAD per cent was disturbed by something else on the machine: both sides of it are measured again, up to TRIES
-# times, and the calmest try is printed.
+# compared. Every measurement is its own process; all of them stay in FOLDER/results.jsonl. Something else
+# on the machine disturbs a row where the spread of either side is over SPREAD per cent: then both are measured again, in
+# turns, up to TRIES times, and the fastest try of each counts. REPEAT=1 has no spread.
 #
 # Environment: VARIANTS, FAMILY, BATCH, THREADS, REPEAT, SPREAD, TRIES.
 set -u
@@ -22,11 +22,13 @@ results=$folder/results.jsonl
 field() { sed -n 's/.*"'"$2"'": *"\{0,1\}\([^",}]*\).*/\1/p' <<< "$1"; }
 calculate() { awk "BEGIN { $1 }"; }
 
+read -r load _ < /proc/loadavg
 floor=$("$folder/floor" "$threads") || exit 1
 echo "$floor" >> "$results"
 peak=$(field "$floor" conv_gflops)
 echo "machine: $(field "$floor" cpu), $threads threads; multiply-add peak $(field "$floor" fma_gflops) GFLOP/s,"
-echo "         convolution peak $peak GFLOP/s (one thread $(field "$floor" conv_gflops_1)), copy $(field "$floor" copy_gb_per_s) GB/s"
+echo "         convolution peak $peak GFLOP/s (one thread $(field "$floor" conv_gflops_1)), copy $(field "$floor" copy_gb_per_s) GB/s;"
+echo "         load before the run $load"
 
 if [ ! -x "$folder/bench" ]; then
     echo "skipped: the program test/bench/bench.c is not built"
@@ -45,65 +47,60 @@ else
     esac
 fi
 
-# Best of the settings, as "seconds MiB".
-peer_best() {   # variant mode
-    local best='' least='' line seconds
-    for settings in "" "--keep-memory" "--channels-last --keep-memory $([ "$2" = predict ] && echo --inference-mode)"; do
-        line=$("$python" "$here/peer_torch.py" --variant "$1" --family "$family" --mode "$2" --batch "$batch" \
-            --threads "$threads" --repeat "$repeat" $settings 2>> "$folder/peer.log") || continue
-        echo "$line" >> "$results"
-        best=$(printf '%s\n' $best "$(field "$line" seconds_per_patch)" | sort -g | head -1)
-        least=$(printf '%s\n' $least "$(field "$line" peak_mib)" | sort -g | head -1)
-    done
-    echo "${best:--} ${least:--}"
-}
-
 spread_of() {   # line
     calculate "printf \"%.0f\", 100 * ($(field "$1" max) - $(field "$1" min)) / $(field "$1" seconds_per_patch)"
 }
 
-# One row: ours, and beside it the peer. Sets line, spread and best ("seconds MiB", or empty without a peer).
+# One try of the peer in its settings. Updates fastest ("seconds spread") and least (MiB).
+measure_peer() {   # variant mode
+    local now
+    for settings in "" "--keep-memory" "--channels-last --keep-memory $([ "$2" = predict ] && echo --inference-mode)"; do
+        now=$("$python" "$here/peer_torch.py" --variant "$1" --family "$family" --mode "$2" --batch "$batch" \
+            --threads "$threads" --repeat "$repeat" $settings 2>> "$folder/peer.log") || continue
+        echo "$now" >> "$results"
+        fastest=$(printf '%s\n' "$fastest" "$(field "$now" seconds_per_patch) $(spread_of "$now")" | grep . | sort -g | head -1)
+        least=$(printf '%s\n' $least "$(field "$now" peak_mib)" | sort -g | head -1)
+    done
+}
+
+# One row: ours (line) and the peer's (fastest, least), in turns until both are calm.
 measure() {     # variant, work (mode and options)
-    local try now now_best now_spread
-    line='' spread='' best=''
-    for try in $(seq "$tries"); do
+    local now whole=1 peer_spread=''
+    line=''
+    # The peer has no windows of need: for the inner part it computes the whole patch, measured the row before.
+    case $2 in *--inner*) whole='' ;; *) fastest='' least='' ;; esac
+    for _ in $(seq "$tries"); do
         now=$("$folder/bench" --variant "$1" --family "$family" --mode $2 --batch "$batch" --threads "$threads" --repeat "$repeat") || return 1
         echo "$now" >> "$results"
-        now_spread=$(spread_of "$now")
-        # The peer has no windows of need: for the inner part it computes the whole patch, measured the row before.
-        now_best=''
-        if [ -n "$peer" ]; then
-            case $2 in *--inner*) now_best=$whole ;; *) now_best=$(peer_best "$1" "$2") ;; esac
+        line=$(printf '%s\n' "$line" "$now" | grep . | sort -t: -k2 -g | head -1)      # the first field: seconds
+        if [ -n "$peer" ] && [ -n "$whole" ]; then
+            measure_peer "$1" "$2"
+            peer_spread=${fastest#* }
         fi
-        if [ -z "$line" ] || [ "$now_spread" -lt "$spread" ]; then
-            line=$now spread=$now_spread best=$now_best
-        fi
-        [ "$spread" -gt "$spread_limit" ] || return 0
+        [ "$(spread_of "$line")" -gt "$spread_limit" ] || [ "${peer_spread:-0}" -gt "$spread_limit" ] || break
     done
 }
 
 printf '\n%-8s %-16s %12s %10s %8s %8s %10s' variant work 's/patch' 'spread' MiB GMAC 'of peak'
-[ -n "$peer" ] && printf ' %12s %10s %8s %8s' 'peer s' 'peer MiB' faster memory
+[ -n "$peer" ] && printf ' %12s %10s %10s %8s %8s' 'peer s' 'spread' 'peer MiB' faster memory
 printf '\n'
-status=0
+status=0 fastest='' least=''
 for variant in $variants; do
-    whole=''
     for work in "train" "predict" "predict --inner 16"; do
         measure "$variant" "$work" || {
             echo "$variant $work: failed"
             status=1
             continue
         }
-        whole=$best
         seconds=$(field "$line" seconds_per_patch) macs=$(field "$line" macs) mib=$(field "$line" peak_mib)
-        printf '%-8s %-16s %12.5f %9s%% %8.0f %8.2f %9.0f%%' "$variant" "${work/ --/, }" "$seconds" "$spread" "$mib" \
+        printf '%-8s %-16s %12.5f %9s%% %8.0f %8.2f %9.0f%%' "$variant" "${work/ --/, }" "$seconds" "$(spread_of "$line")" "$mib" \
             "$(calculate "print $macs / 1e9")" "$(calculate "print 100 * 2e-9 * $macs / $seconds / $peak")"
         if [ -n "$peer" ]; then
-            set -- $best
-            if [ "${1:--}" = - ]; then
+            if [ -z "$fastest" ]; then
                 printf ' %12s' failed
             else
-                printf ' %12.5f %10.0f %7.2fx %7.2fx' "$1" "$2" "$(calculate "print $1 / $seconds")" "$(calculate "print $2 / ($mib > 0 ? $mib : 1)")"
+                printf ' %12.5f %9s%% %10.0f %7.2fx %7.2fx' $fastest "$least" \
+                    "$(calculate "print ${fastest% *} / $seconds")" "$(calculate "print $least / ($mib > 0 ? $mib : 1)")"
             fi
         fi
         printf '\n'
