@@ -88,6 +88,11 @@ static usplit_status make_frames(usplit_dataset *d, const us_data_source *source
     if (!d->frames) {
         return USPLIT_ERR_MEMORY;
     }
+    for (int32_t set = USPLIT_SET_TRAIN; set <= USPLIT_SET_TEST; set++) { // no frame is in two
+        for (int64_t i = 0; i < d->set_count[set]; i++) {
+            d->frames[d->set[set][i]].set = set;
+        }
+    }
     d->same_size = 1;
     int64_t smallest = (int64_t)1 << (d->levels - 1);
     for (int64_t f = 0; f < d->n_frames; f++) {

@@ -18,6 +18,7 @@ enum {
 typedef struct us_frame {
     int64_t height, width;
     float *data;
+    int32_t set; // USPLIT_SET_* that has the frame beside ALL; ALL: none
 } us_frame;
 
 struct usplit_dataset {

@@ -168,12 +168,7 @@ usplit_status us_dataset_train_patch(const usplit_dataset *dataset, uint64_t see
 
 int us_dataset_in_set(const usplit_dataset *dataset, int32_t set, int64_t frame)
 {
-    for (int64_t i = 0; i < dataset->set_count[set]; i++) {
-        if (dataset->set[set][i] == frame) {
-            return 1;
-        }
-    }
-    return 0;
+    return set == USPLIT_SET_ALL || dataset->frames[frame].set == set;
 }
 
 usplit_status us_dataset_grid_patch(const usplit_dataset *dataset, int32_t set, int64_t item, int64_t patch,

@@ -417,6 +417,27 @@ static void test_training_positions(void **state)
     usplit_dataset_free(d);
 }
 
+// Lists out of order, and a frame that no list has.
+static void test_frames_know_their_set(void **state)
+{
+    usplit_dataset *d;
+    usplit_dataset_options o = all_train(1);
+    const int64_t train[2] = {3, 1}, test[1] = {0};
+    const int32_t expected[4] = {USPLIT_SET_TEST, USPLIT_SET_TRAIN, USPLIT_SET_ALL, USPLIT_SET_TRAIN};
+    o.train_frames = train;
+    o.n_train_frames = 2;
+    o.test_frames = test;
+    o.n_test_frames = 1;
+    assert_int_equal(make_sized(&d, *state, &mixed, 4, 3, &o), USPLIT_OK);
+    for (int64_t f = 0; f < 4; f++) {
+        assert_true(us_dataset_in_set(d, USPLIT_SET_ALL, f));
+        for (int32_t set = USPLIT_SET_TRAIN; set <= USPLIT_SET_TEST; set++) {
+            assert_int_equal(us_dataset_in_set(d, set, f), set == expected[f]);
+        }
+    }
+    usplit_dataset_free(d);
+}
+
 static void test_pooled_statistics_of_three_channels(void **state)
 {
     usplit_dataset *d;
@@ -782,6 +803,7 @@ int main(void)
         cmocka_unit_test(test_permutation),
         cmocka_unit_test(test_items_of_frames_of_different_sizes),
         cmocka_unit_test(test_training_positions),
+        cmocka_unit_test(test_frames_know_their_set),
         cmocka_unit_test(test_pooled_statistics_of_three_channels),
         cmocka_unit_test(test_bad_readers),
         cmocka_unit_test(test_bad_options),
