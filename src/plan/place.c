@@ -9,69 +9,101 @@ static int64_t round16(int64_t floats)
     return (floats + 15) / 16 * 16;
 }
 
-// Registers are written once; a slot is free again after the last read.
-static usplit_status assign_registers(us_plan *plan, us_program *p)
+static const int arity[] = {
+#define X(name, n) n,
+    US_UOPS(X)
+#undef X
+};
+
+// Where a STORE takes a whole register to a whole tensor, the register's only writer writes there. Registers still
+// have one writer each.
+static void write_in_place(const us_plan *plan, us_program *p)
 {
-    int *last = us_calloc(plan->a, (size_t)p->n_regs + 1, sizeof *last);
-    int *slot = us_calloc(plan->a, (size_t)p->n_regs + 1, sizeof *slot);
-    unsigned char *taken = us_calloc(plan->a, (size_t)p->n_regs + 1, 1);
-    usplit_status status = last && slot && taken ? USPLIT_OK : USPLIT_ERR_MEMORY;
-    int n_slots = 0;
     for (int i = 0; i < p->n_ops; i++) {
         p->ops[i].into = -1;
     }
-    for (int i = p->n_ops - 1; i > 0; i--) {    // registers are still numbered by their only writer
+    for (int i = p->n_ops - 1; i > 0; i--) {
         const us_uop *op = &p->ops[i];
-        if (op->code == US_U_STORE && plan->tensors[op->ref].c == p->c) {
-            for (int j = 0; j < i; j++) {
-                if (p->ops[j].dst == op->in[0]) {
-                    p->ops[j].into = op->ref;
-                }
+        int whole = op->code == US_U_STORE && plan->tensors[op->ref].c == p->c;
+        for (int j = 0; whole && j < i; j++) {
+            if (p->ops[j].dst == op->in[0]) {
+                p->ops[j].into = op->ref;
             }
         }
     }
-    static const int arity[] = {
-#define X(name, n) n,
-        US_UOPS(X)
-#undef X
-    };
-    for (int i = 0; status == USPLIT_OK && i < p->n_ops; i++) {
+}
+
+static void find_last_reads(const us_program *p, int *last)
+{
+    for (int r = 0; r < p->n_regs; r++) {
+        last[r] = p->n_ops;
+    }
+    for (int i = 0; i < p->n_ops; i++) {
         for (int j = 0; j < arity[p->ops[i].code]; j++) {
             last[p->ops[i].in[j]] = i;
         }
     }
-    for (int i = 0; status == USPLIT_OK && i < p->n_ops; i++) {
-        us_uop *op = &p->ops[i];
-        int n = arity[op->code], dying[US_UOP_MAX_IN], n_dying = 0;
-        for (int j = 0; j < n; j++) {
-            int r = op->in[j];
-            if (last[r] == i) {
-                dying[n_dying++] = slot[r];
-            }
-            op->in[j] = slot[r];
-        }
-        if (op->dst >= 0) {     // not in place: a LOAD's slot may stand for the tensor's own memory
-            int s = 0;
-            while (taken[s]) {
-                s++;
-            }
-            taken[s] = 1;
-            slot[op->dst] = s;
-            if (last[op->dst] == 0) {
-                last[op->dst] = p->n_ops;   // read by nobody: never freed
-            }
-            op->dst = s;
-            n_slots = s + 1 > n_slots ? s + 1 : n_slots;
-        }
-        for (int j = 0; j < n_dying; j++) {
-            taken[dying[j]] = 0;
+}
+
+typedef struct slots {
+    int *last;                  // [register] the op that reads it last; n_ops: read by nobody, its slot stays taken
+    int *slot;                  // [register]
+    unsigned char *taken;       // [slot]
+    int n;                      // slots used so far
+} slots;
+
+// The lowest slot that is free.
+static int take_slot(slots *s)
+{
+    int at = 0;
+    while (s->taken[at]) {
+        at++;
+    }
+    s->taken[at] = 1;
+    s->n = at + 1 > s->n ? at + 1 : s->n;
+    return at;
+}
+
+// Numbers of registers become numbers of slots. A result never takes the slot of an operand: a LOAD's slot may stand
+// for the tensor's own memory.
+static void assign_op(us_uop *op, int number, slots *s)
+{
+    int dying[US_UOP_MAX_IN], n_dying = 0;
+    for (int j = 0; j < arity[op->code]; j++) {
+        int r = op->in[j];
+        op->in[j] = s->slot[r];
+        if (s->last[r] == number) {
+            dying[n_dying++] = op->in[j];
         }
     }
-    p->n_regs = n_slots;
-    plan->max_regs = n_slots > plan->max_regs ? n_slots : plan->max_regs;
-    us_free(plan->a, last);
-    us_free(plan->a, slot);
-    us_free(plan->a, taken);
+    if (op->dst >= 0) {
+        s->slot[op->dst] = take_slot(s);
+        op->dst = s->slot[op->dst];
+    }
+    for (int j = 0; j < n_dying; j++) {
+        s->taken[dying[j]] = 0;
+    }
+}
+
+// Registers are written once; a slot is free again after the last read.
+static usplit_status assign_registers(us_plan *plan, us_program *p)
+{
+    size_t n = (size_t)p->n_regs + 1;
+    slots s = {.last = us_calloc(plan->a, n, sizeof *s.last), .slot = us_calloc(plan->a, n, sizeof *s.slot),
+               .taken = us_calloc(plan->a, n, 1)};
+    usplit_status status = s.last && s.slot && s.taken ? USPLIT_OK : USPLIT_ERR_MEMORY;
+    write_in_place(plan, p);
+    if (status == USPLIT_OK) {
+        find_last_reads(p, s.last);
+    }
+    for (int i = 0; status == USPLIT_OK && i < p->n_ops; i++) {
+        assign_op(&p->ops[i], i, &s);
+    }
+    p->n_regs = s.n;
+    plan->max_regs = s.n > plan->max_regs ? s.n : plan->max_regs;
+    us_free(plan->a, s.last);
+    us_free(plan->a, s.slot);
+    us_free(plan->a, s.taken);
     return status;
 }
 
