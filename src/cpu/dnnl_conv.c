@@ -3,6 +3,7 @@
 // descriptors are made; everything after that is common.
 #include <dlfcn.h>
 #include <dnnl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,29 +58,36 @@ void us_conv_describe(char *text, size_t size)
     snprintf(text, size, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
 }
 
+// OpenMP's functions, where oneDNN brought it into the process. Looked up once: every predicted tile enters.
+static pthread_once_t omp_once = PTHREAD_ONCE_INIT;
+static int (*omp_get)(void);
+static void (*omp_set)(int);
+
+static void find_omp(void)
+{
+    void *get = dlsym(RTLD_DEFAULT, "omp_get_max_threads"), *set = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+    if (get && set) {
+        memcpy(&omp_get, &get, sizeof omp_get);
+        memcpy(&omp_set, &set, sizeof omp_set);
+    }
+}
+
 // oneDNN's OpenMP team size is a property of the calling thread.
 int us_conv_enter(void)
 {
-    int (*get)(void);
-    void (*set)(int);
-    void *g = dlsym(RTLD_DEFAULT, "omp_get_max_threads"), *s = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-    if (!g || !s) {
+    pthread_once(&omp_once, find_omp);
+    if (!omp_get) {
         return 0;
     }
-    memcpy(&get, &g, sizeof get);
-    memcpy(&set, &s, sizeof set);
-    int saved = get();
-    set(1);
+    int saved = omp_get();
+    omp_set(1);
     return saved;
 }
 
 void us_conv_leave(int saved)
 {
-    void (*set)(int);
-    void *s = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-    if (saved > 0 && s) {
-        memcpy(&set, &s, sizeof set);
-        set(saved);
+    if (saved > 0) {    // what us_conv_enter returned: the functions are there
+        omp_set(saved);
     }
 }
 
