@@ -82,7 +82,7 @@ ISA_FLAGS_base :=
 ISA_FLAGS_avx2 := -mavx2 -mfma
 ISA_FLAGS_avx512 := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mprefer-vector-width=512
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(foreach f,$(ISA_SRC:.c=),$(ISAS:%=$(B)/$f_%.o))
-CLI_SRC := $(sort $(wildcard src/cli/*.c))
+CLI_SRC := $(sort $(wildcard src/cli/*.c src/cli/import/*.c))
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_SRC := $(sort $(wildcard test/unit/test_*.c test/property/test_*.c test/fault/test_*.c test/fuzz/test_*.c))
 TESTS := $(TEST_SRC:%.c=$(B)/%)
