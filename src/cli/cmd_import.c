@@ -348,12 +348,8 @@ static void print_summary(const usplit_model_facts *f, const infer_network *netw
         fprintf(stderr, "; saved after %.0f epochs", epoch + 1);
     }
     fputc('\n', stderr);
-    if (f->family <= USPLIT_FAMILY_HAE && !network->configured) {
-        fprintf(stderr, "assumed   activation %s, log-variance %s; the file does not tell (--activation, --logvar)\n",
-                names_word(&names_activation, f->activation), names_word(&names_logvar, f->logvar));
-    }
-    if (network->family_by_prior) {
-        fprintf(stderr, "assumed   an HAE: its top prior is all zeros, as no training of an HVAE leaves it (--family)\n");
+    if (network->assumed[0] != '\0') {
+        fprintf(stderr, "assumed   %s\n", network->assumed);
     }
     fprintf(stderr, "input     mean %.6g, deviation %.6g grey levels; ", f->input_mean, f->input_deviation);
     if (isfinite(f->clip_value)) {

@@ -16,6 +16,12 @@ static int64_t dim(const checkpoint_array *a, int i)
     return n < 65536 ? n : 65536;
 }
 
+static void assume(infer_network *out, const char *what, const char *value)
+{
+    size_t n = strlen(out->assumed);
+    snprintf(out->assumed + n, sizeof out->assumed - n, "%s%s %s", n > 0 ? ", " : "", what, value);
+}
+
 // ---- The configuration, where there is one -------------------------------------------------------------------
 
 static void take_number(double *value, const checkpoint *c, const char *section, const char *key)
@@ -55,7 +61,6 @@ static void take_configuration(infer_network *out, const checkpoint *c)
     if (a->logvar < 0) {
         a->logvar = logvar != NULL && logvar->kind == PICKLE_NONE ? USPLIT_LOGVAR_NONE : word_of(logvar, logvars);
     }
-    out->configured = checkpoint_setting(c, "model", "nonlin") != NULL;
 }
 
 // ---- HVAE and HAE -----------------------------------------------------------------------------------------------
@@ -110,7 +115,7 @@ static int choose_family(infer_network *out, checkpoint *c, const checkpoint_arr
     if (out->args.family < 0) {
         rc = all_zero(c, prior, &zero);
         out->args.family = zero ? USPLIT_FAMILY_HAE : USPLIT_FAMILY_HVAE;
-        out->family_by_prior = zero;
+        assume(out, "--family", zero ? "hae (its top prior was never trained)" : "hvae (its top prior was trained)");
     }
     return rc;
 }
@@ -193,6 +198,12 @@ static int infer_lvae(infer_network *out, checkpoint *c)
     choose_blocks(a, c);
     choose_latents(out, c);
     choose_head(out, c);
+    if (a->activation < 0) {
+        assume(out, "--activation", names_word(&names_activation, USPLIT_ACTIVATION_ELU));
+    }
+    if (a->logvar < 0) {
+        assume(out, "--logvar", names_word(&names_logvar, USPLIT_LOGVAR_PIXELWISE));
+    }
 done:
     return rc;
 }
@@ -264,7 +275,11 @@ int infer_from(infer_network *out, checkpoint *c, const network_args *given, int
             out->args.family = kinds[i].first;
             out->args.patch = given->patch < 0 && patch >= 1 && patch <= 65536 ? (int64_t)patch : given->patch;
         }
-        return kinds[i].infer(out, c);
+        int rc = kinds[i].infer(out, c);
+        if (rc == CLI_OK && out->args.patch < 0) {
+            assume(out, "--patch", "64");
+        }
+        return rc;
     }
     return cli_error(CLI_FAILED, "%s holds no network that is known: one named '%s' begins a HVAE or HAE, '%s' a U-Net, "
                      "'%s' a BraveNet; its first name is '%s'", c->path, kinds[0].name, kinds[1].name, kinds[2].name,

@@ -13,8 +13,7 @@ typedef struct infer_network {
     int64_t channels;
     char z[16 * USPLIT_MAX_LEVELS];     // args.z, where the file tells it
     double logvar_lower_bound, var_clip_max;    // 0: as published
-    int family_by_prior;        // 1: an untouched prior told an HAE from an HVAE
-    int configured;             // 1: the file carries the configuration
+    char assumed[256];          // what neither the file nor the caller tells, in words; "" where nothing
 } infer_network;
 
 // channels: -1 where the caller does not say.
