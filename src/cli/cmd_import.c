@@ -119,7 +119,8 @@ typedef struct memory_limit {
 static void *limited_alloc(size_t bytes, void *user)
 {
     memory_limit *limit = user;
-    if (atomic_load(&limit->on) && (bytes > INT64_MAX / 2 || atomic_fetch_sub(&limit->left, (int64_t)bytes) < (int64_t)bytes)) {
+    int64_t n = bytes < INT64_MAX / 2 ? (int64_t)bytes : INT64_MAX / 2;
+    if (atomic_load(&limit->on) && atomic_fetch_sub(&limit->left, n) < n) {
         return NULL;
     }
     return malloc(bytes);
@@ -154,7 +155,8 @@ static int make_model(usplit_model **out, usplit_context *context, memory_limit 
     CLI_TRY(setup_network(&options, &network->args, (int)network->channels));
     options.logvar_lower_bound = network->logvar_lower_bound;
     options.var_clip_max = network->var_clip_max;
-    atomic_store(&limit->left, (int64_t)(c->zip.size / 2 < INT64_MAX / 8 ? 4 * c->zip.size : INT64_MAX / 2) + (64 << 20));
+    uint64_t most = c->zip.size < INT64_MAX / 8 ? c->zip.size : INT64_MAX / 8;
+    atomic_store(&limit->left, (int64_t)(4 * most) + (64 << 20));
     atomic_store(&limit->on, 1);
     usplit_status status = usplit_model_create(out, context, &options);
     atomic_store(&limit->on, 0);

@@ -325,8 +325,8 @@ def test_normalisation_is_needed():
 
 def test_images():
     """The constants of the images are those that training takes from them."""
-    subprocess.run([PROGRAM, "synth", "-o", str(folder / "images"), "--frames", "12", "--size", "64", "--curves", "2"], check=True,
-                   capture_output=True)
+    subprocess.run([PROGRAM, "synth", "-o", str(folder / "images"), "--frames", "12", "--size", "64", "--curves", "2"],
+                   check=True, capture_output=True)
     channels = sorted(p for p in (folder / "images").iterdir() if p.is_dir() or p.suffix == ".tif")[:2]
     images = [x for p in channels for x in ("--channel", str(p))]
     torch.save(published.lightning(published.state(published.unet(1, 4))), ckpt)

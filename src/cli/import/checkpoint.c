@@ -305,7 +305,8 @@ int checkpoint_numbers(checkpoint *c, const pickle_value *v, double *numbers, in
     if (v->kind == PICKLE_TENSOR) {
         checkpoint_array a = {.name = "hyper_parameters", .length = 16};
         float values[16];
-        if (read_array(c, &a, v) != CLI_OK || a.count > most || a.count > 16 || checkpoint_read(c, &a, values) != CLI_OK) {
+        if (read_array(c, &a, v) != CLI_OK || a.count > most || a.count > 16 ||
+            checkpoint_read(c, &a, values) != CLI_OK) {
             cli_error_clear();
             return 0;
         }

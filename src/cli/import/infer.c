@@ -53,7 +53,9 @@ static void take_configuration(infer_network *out, const checkpoint *c)
     take_number(&out->logvar_lower_bound, c, "model", "logvar_lowerbound");
     take_number(&out->var_clip_max, c, "model", "var_clip_max");
     a->patch = a->patch < 0 && patch >= 1 && patch <= 65536 ? (int64_t)patch : a->patch;
-    a->family = a->family < 0 && stochastic >= 0 ? (stochastic > 0 ? USPLIT_FAMILY_HAE : USPLIT_FAMILY_HVAE) : a->family;
+    if (a->family < 0 && stochastic >= 0) {
+        a->family = stochastic > 0 ? USPLIT_FAMILY_HAE : USPLIT_FAMILY_HVAE;
+    }
     a->kl = a->kl < 0 && analytical > 0 && a->family != USPLIT_FAMILY_HAE ? USPLIT_KL_ANALYTICAL : a->kl;
     if (a->activation < 0) {
         a->activation = word_of(checkpoint_setting(c, "model", "nonlin"), activations);
@@ -281,8 +283,8 @@ int infer_from(infer_network *out, checkpoint *c, const network_args *given, int
         }
         return rc;
     }
-    return cli_error(CLI_FAILED, "%s holds no network that is known: one named '%s' begins a HVAE or HAE, '%s' a U-Net, "
-                     "'%s' a BraveNet; its first name is '%s'", c->path, kinds[0].name, kinds[1].name, kinds[2].name,
+    return cli_error(CLI_FAILED, "%s holds no network that is known: an HVAE or HAE has a '%s', a U-Net a '%s', a "
+                     "BraveNet a '%s'; its first name is '%s'", c->path, kinds[0].name, kinds[1].name, kinds[2].name,
                      zip_printable(c->arrays[0].name, c->arrays[0].length).text);
 }
 
