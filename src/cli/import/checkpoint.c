@@ -81,12 +81,13 @@ static int read_shape(const checkpoint *c, checkpoint_array *a, const pickle_val
             return array_bad(c, a, "has a shape larger than its storage");
         }
         a->count *= a->dims[i];
-        if (a->dims[i] <= 1) {
+    }
+    for (int i = 0; i < a->n_dims; i++) {
+        if (a->dims[i] <= 1 || a->count == 0) {
             a->strides[i] = 0;  // never taken, and whatever it says
-        } else if (a->strides[i] > 0) {
-            if (a->strides[i] > (room - 1) / (a->dims[i] - 1) || (last += a->strides[i] * (a->dims[i] - 1)) > room) {
-                return array_bad(c, a, "has elements outside its storage");
-            }
+        } else if (a->strides[i] > (room - 1) / (a->dims[i] - 1) ||
+                   (last += a->strides[i] * (a->dims[i] - 1)) >= room) {
+            return array_bad(c, a, "has elements outside its storage");
         }
     }
     return a->count == 0 || last < room ? CLI_OK : array_bad(c, a, "has elements outside its storage");

@@ -232,6 +232,9 @@ static int read_directory(zip_file *zip)
     for (; zip->n < d.n; zip->n++, at += used) {
         CLI_TRY(read_entry(zip, &d, zip->directory + at, d.size - at, &zip->entries[zip->n], &used));
     }
+    if (at != d.size) {
+        return damaged(zip, "its directory has more entries than it says");
+    }
     CLI_TRY(check_places(zip, d.place));
 done:
     return rc;
