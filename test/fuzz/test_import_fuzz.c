@@ -1,6 +1,6 @@
-// usplit import against damage: the small checkpoint of test/data cut off anywhere, with bytes changed anywhere, and with
-// bytes of its pickle changed under a checksum that is made right again, so that the change arrives. Always done, or
-// one line; never a crash, never a leak.
+// usplit import against damage: the small checkpoint of test/data cut off anywhere, with bytes changed anywhere, and
+// with bytes of its pickle changed under a checksum that is made right again, so that the change arrives. Always done,
+// or one line; never a crash, never a leak.
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -236,6 +236,8 @@ def test_names_and_shapes():
         copy = OrderedDict(sd)
         change(copy)
         torch.save(published.lightning(copy), ckpt)
+    broken(lambda s: [s.pop(n) for n in list(s) if "top_down_layers" in n])
+    refused("'top_down_layers.0.stochastic.conv_in_q.weight' is missing")
     broken(lambda s: s.pop("top_down_layers.0.merge.layer.0.bias"))
     refused("'top_down_layers.0.merge.layer.0.bias' is missing; expected: 4")
     broken(lambda s: s.update({"likelihood.parameter_net.weight": torch.zeros(4, 4, 5, 5)}))
@@ -299,7 +301,7 @@ def test_settings():
     sd = published.state(published.lvae(3, 3, 4, 4, 32, True))
     config = Settings(data=Settings(image_size=32),
                       model=Settings(nonlin="leakyrelu", predict_logvar="global", non_stochastic_version=True,
-                                     logvar_lowerbound=-3))
+                                     analytical_kl=True, logvar_lowerbound=-3))
     mean, std = torch.tensor([[[10.0]], [[20.0]]]), [3.0, 4]
     torch.save(published.lightning(sd, hyper_parameters={"config": config, "data_mean": mean, "data_std": std}), ckpt)
     run()

@@ -44,11 +44,10 @@ static void take_configuration(infer_network *out, const checkpoint *c)
 {
     static const char *const activations[] = {"elu", "relu", "leakyrelu", NULL};
     static const char *const logvars[] = {"pixelwise", "none", "channelwise", "global", NULL};
-    double patch = -1, analytical = -1, stochastic = -1;
+    double patch = -1, stochastic = -1;
     network_args *a = &out->args;
     const pickle_value *logvar = checkpoint_setting(c, "model", "predict_logvar");
     take_number(&patch, c, "data", "image_size");
-    take_number(&analytical, c, "model", "analytical_kl");
     take_number(&stochastic, c, "model", "non_stochastic_version");
     take_number(&out->logvar_lower_bound, c, "model", "logvar_lowerbound");
     take_number(&out->var_clip_max, c, "model", "var_clip_max");
@@ -56,7 +55,6 @@ static void take_configuration(infer_network *out, const checkpoint *c)
     if (a->family < 0 && stochastic >= 0) {
         a->family = stochastic > 0 ? USPLIT_FAMILY_HAE : USPLIT_FAMILY_HVAE;
     }
-    a->kl = a->kl < 0 && analytical > 0 && a->family != USPLIT_FAMILY_HAE ? USPLIT_KL_ANALYTICAL : a->kl;
     if (a->activation < 0) {
         a->activation = word_of(checkpoint_setting(c, "model", "nonlin"), activations);
     }
@@ -111,13 +109,19 @@ static void choose_latents(infer_network *out, checkpoint *c)
     a->z = a->z != NULL ? a->z : out->z;
 }
 
+// And the kind of KL term, which an HAE has none of.
 static int choose_family(infer_network *out, checkpoint *c, const checkpoint_array *prior)
 {
     int zero = 0, rc = CLI_OK;
+    double analytical = 0;
     if (out->args.family < 0) {
         rc = all_zero(c, prior, &zero);
         out->args.family = zero ? USPLIT_FAMILY_HAE : USPLIT_FAMILY_HVAE;
         assume(out, "--family", zero ? "hae (its top prior was never trained)" : "hvae (its top prior was trained)");
+    }
+    take_number(&analytical, c, "model", "analytical_kl");
+    if (out->args.kl < 0 && analytical > 0 && out->args.family == USPLIT_FAMILY_HVAE) {
+        out->args.kl = USPLIT_KL_ANALYTICAL;
     }
     return rc;
 }
@@ -183,6 +187,10 @@ static int infer_lvae(infer_network *out, checkpoint *c)
     int rc;
     if (a->levels < 0) {
         a->levels = count(c, "top_down_layers.", 0, ".stochastic.conv_in_q.weight", USPLIT_MAX_LEVELS);
+    }
+    if (a->levels == 0) {
+        return cli_error(CLI_FAILED, "%s: parameter 'top_down_layers.0.stochastic.conv_in_q.weight' is missing; expected "
+                         "in every HVAE and HAE", c->path);
     }
     const checkpoint_array *prior = checkpoint_find(c, "top_down_layers.%d.top_prior_params", (int)a->levels - 1);
     if (prior == NULL || prior->n_dims != 4) {
