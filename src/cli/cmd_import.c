@@ -25,7 +25,7 @@ static const arg_usage usage = {
 };
 
 typedef struct import_args {
-    const char *file, *out, *names, *data, *target_mean, *target_std;
+    const char *file, *config, *out, *names, *data, *target_mean, *target_std;
     network_args network;
     image_sources sources;
     int64_t channels, threads;
@@ -86,6 +86,8 @@ static int parse(import_args *a, int argc, char **argv)
         {"--names", NULL, ARG_TEXT, &a->names, 0, 0, "A,B", "names of the structures"},
         {"--pixel-size", NULL, ARG_REAL, &a->pixel_size, 0, 1e6, "UM", "micrometres (what the images say)"},
         {"Network, where the file does not tell it", NULL, 0, NULL, 0, 0, NULL, NULL},
+        {"--config", NULL, ARG_TEXT, &a->config, 0, 0, "FILE.pkl",
+         "configuration that the published code saved beside the checkpoint; read, not executed"},
         {"--channels", NULL, ARG_INT, &a->channels, 2, USPLIT_MAX_CHANNELS, "K", "structures it splits into"},
         NETWORK_SPECS(a->network),
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
@@ -379,6 +381,9 @@ int cmd_import(int argc, char **argv)
         return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a.out);
     }
     CLI_TRY(checkpoint_open(&c, a.file));
+    if (a.config != NULL) {
+        CLI_TRY(checkpoint_open_config(&c, a.config));
+    }
     CLI_TRY(infer_from(&network, &c, &a.network, a.channels));
     CLI_TRY(make_context(&context, &a, &limit));
     CLI_TRY(make_model(&model, context, &limit, &network, &c));

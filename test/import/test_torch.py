@@ -4,6 +4,7 @@
 """
 import os
 import pathlib
+import pickle
 import re
 import subprocess
 import sys
@@ -315,6 +316,23 @@ def test_settings():
         "99", "--names", "nuclei,actin")
     info = usplit.Model.load(h5).info
     assert (info.activation, info.input_mean, info.input_deviation, info.clip_value) == ("elu", 5, 6, 99), info
+
+
+def test_configuration_file():
+    sd = published.state(published.lvae(3, 3, 4, 4, 32, True))
+    torch.save(published.lightning(sd), ckpt)
+    refused("--patch is needed", status=2)
+    config = Settings(data=Settings(image_size=32), model=Settings(nonlin="relu", predict_logvar="channelwise",
+                                                                   non_stochastic_version=False, analytical_kl=True))
+    for protocol in (2, 3, 4, 5):
+        (folder / "config.pkl").write_bytes(pickle.dumps(config, protocol))
+        run(*CONSTANTS, "--config", str(folder / "config.pkl"))
+        info = usplit.Model.load(h5).info
+        assert (info.family, info.activation, info.logvar, info.kl, info.patch) == \
+            ("hvae", "relu", "channelwise", "analytical", 32), info
+    (folder / "config.pkl").write_bytes(pickle.dumps([1, 2]))
+    refused("no configuration of the published code", "--config", str(folder / "config.pkl"))
+    refused("cannot read", "--config", str(folder / "none.pkl"))
 
 
 def test_normalisation_is_needed():

@@ -281,19 +281,21 @@ const pickle_value *checkpoint_top(const checkpoint *c, const char *key)
 }
 
 // Of a dictionary, or of a configuration object that keeps its own in _fields.
-static const pickle_value *field(const checkpoint *c, const pickle_value *v, const char *key)
+static const pickle_value *field(const pickle *p, const pickle_value *v, const char *key)
 {
-    const pickle_value *found = pickle_get(&c->pickle, v, key);
-    return found != NULL ? found : pickle_get(&c->pickle, pickle_get(&c->pickle, v, "_fields"), key);
+    const pickle_value *found = pickle_get(p, v, key);
+    return found != NULL ? found : pickle_get(p, pickle_get(p, v, "_fields"), key);
 }
 
 const pickle_value *checkpoint_setting(const checkpoint *c, const char *section, const char *key)
 {
-    const pickle_value *all = checkpoint_top(c, "hyper_parameters"), *config = field(c, all, "config");
+    const pickle *p = &c->pickle, *own = &c->config;
+    const pickle_value *all = checkpoint_top(c, "hyper_parameters"), *config = field(p, all, "config");
     if (section == NULL) {
-        return field(c, all, key);
+        return field(p, all, key);
     }
-    return field(c, field(c, config != NULL ? config : all, section), key);
+    const pickle_value *found = field(own, field(own, pickle_at(own, own->root), section), key);
+    return found != NULL ? found : field(p, field(p, config != NULL ? config : all, section), key);
 }
 
 int checkpoint_numbers(checkpoint *c, const pickle_value *v, double *numbers, int most, int *n)
@@ -404,11 +406,38 @@ done:
     return rc;
 }
 
+int checkpoint_open_config(checkpoint *c, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    off_t size = file != NULL && fseeko(file, 0, SEEK_END) == 0 ? ftello(file) : -1;
+    int rc = CLI_OK;
+    if (size < 0 || size > MOST_PICKLE) {
+        rc = cli_error(CLI_FAILED, "cannot read %s: %s", path,
+                       size < 0 ? "no such file" : "too large for a configuration");
+    } else {
+        c->config_bytes = cli_alloc((size_t)size, 1);
+        rewind(file);
+        rc = c->config_bytes == NULL ? CLI_FAILED :
+             fread(c->config_bytes, 1, (size_t)size, file) != (size_t)size ?
+             cli_error(CLI_FAILED, "cannot read %s", path) :
+             pickle_load(&c->config, path, c->config_bytes, (size_t)size);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    if (rc == CLI_OK && checkpoint_setting(c, "data", "image_size") == NULL) {
+        rc = cli_error(CLI_FAILED, "%s is no configuration of the published code: data.image_size is missing", path);
+    }
+    return rc;
+}
+
 void checkpoint_close(checkpoint *c)
 {
     zip_close(&c->zip);
     pickle_free(&c->pickle);
+    pickle_free(&c->config);
     free(c->pickled);
+    free(c->config_bytes);
     free(c->folder);
     free(c->arrays);
     free(c->storage);

@@ -27,6 +27,8 @@ typedef struct checkpoint {
     zip_file zip;
     pickle pickle;
     unsigned char *pickled;     // data.pkl
+    pickle config;              // of a file of its own, where one was given
+    unsigned char *config_bytes;
     char *folder;               // of the archive, with its slash: "archive/"
     int big_endian;
     checkpoint_array *arrays;   // sorted by name
@@ -38,6 +40,8 @@ typedef struct checkpoint {
 // 0 or an exit code, with the line recorded; checkpoint_close is due in both cases.
 int checkpoint_open(checkpoint *c, const char *path);
 void checkpoint_close(checkpoint *c);
+// The configuration that the published code saves beside its checkpoints, config.pkl: a bare pickle.
+int checkpoint_open_config(checkpoint *c, const char *path);
 
 // The array named by a format; NULL: there is none.
 checkpoint_array *checkpoint_find(checkpoint *c, const char *fmt, ...) CLI_PRINTF(2, 3);
@@ -46,8 +50,8 @@ int checkpoint_read(checkpoint *c, const checkpoint_array *array, float *dst);
 // 1: both are the same numbers of the same storage.
 int checkpoint_same(const checkpoint_array *a, const checkpoint_array *b);
 
-// hyper_parameters.config.SECTION.KEY, or hyper_parameters.SECTION.KEY, or with section NULL hyper_parameters.KEY;
-// NULL: there is none.
+// SECTION.KEY of the configuration file, or hyper_parameters.config.SECTION.KEY, or hyper_parameters.SECTION.KEY; with
+// section NULL hyper_parameters.KEY. NULL: there is none.
 const pickle_value *checkpoint_setting(const checkpoint *c, const char *section, const char *key);
 // An entry of the outermost dictionary, such as "epoch".
 const pickle_value *checkpoint_top(const checkpoint *c, const char *key);

@@ -189,8 +189,8 @@ static int infer_lvae(infer_network *out, checkpoint *c)
         a->levels = count(c, "top_down_layers.", 0, ".stochastic.conv_in_q.weight", USPLIT_MAX_LEVELS);
     }
     if (a->levels == 0) {
-        return cli_error(CLI_FAILED, "%s: parameter 'top_down_layers.0.stochastic.conv_in_q.weight' is missing; expected "
-                         "in every HVAE and HAE", c->path);
+        return cli_error(CLI_FAILED, "%s: parameter 'top_down_layers.0.stochastic.conv_in_q.weight' is missing; "
+                         "expected in every HVAE and HAE", c->path);
     }
     const checkpoint_array *prior = checkpoint_find(c, "top_down_layers.%d.top_prior_params", (int)a->levels - 1);
     if (prior == NULL || prior->n_dims != 4) {

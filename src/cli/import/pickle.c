@@ -39,7 +39,7 @@ enum { MOST_PROTOCOL = 5, NOBODY = -1 };
 
 static int bad(const pickle *p, const char *why)
 {
-    cli_error(CLI_FAILED, "%s cannot be read: %s (byte %zu of %zu of its data.pkl)", p->what, why, p->at, p->n_bytes);
+    cli_error(CLI_FAILED, "%s cannot be read: %s (byte %zu of %zu of its pickle)", p->what, why, p->at, p->n_bytes);
     return CLI_FAILED;
 }
 
