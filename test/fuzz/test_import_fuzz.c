@@ -154,7 +154,7 @@ static void test_bytes(void **state)
     if (!is_here()) {
         skip();
     }
-    for (size_t i = 0; i < n_whole; i += 1 + random_number(1, (int64_t)i) % 5) {
+    for (size_t i = 0; i < n_whole; i += 1 + random_number(1, (int64_t)i) % 12) {
         unsigned char byte = (unsigned char)(whole[i] ^ (1 + random_number(2, (int64_t)i) % 255));
         put(i, &byte, 1);
         run((int64_t)i);
@@ -184,7 +184,7 @@ static void test_pickle_bytes(void **state)
     if (!is_here()) {
         skip();
     }
-    for (size_t i = 0; i < pickle_bytes; i += 1 + random_number(3, (int64_t)i) % 2) {
+    for (size_t i = 0; i < pickle_bytes; i += 1 + random_number(3, (int64_t)i) % 4) {
         unsigned char byte = (unsigned char)(whole[pickle_place + i] ^ (1 + random_number(4, (int64_t)i) % 255));
         run_pickle(i, &byte, 1, (int64_t)i);
     }
@@ -199,7 +199,7 @@ static void test_pickle_pieces(void **state)
     if (!is_here()) {
         skip();
     }
-    for (int64_t i = 0; i < 4000; i++) {
+    for (int64_t i = 0; i < 3000; i++) {
         unsigned char piece[64];
         size_t n = 1 + random_number(5, i) % (i % 2 ? 4 : sizeof piece), room = pickle_bytes - n;
         size_t from = random_number(6, i) % room;

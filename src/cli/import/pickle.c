@@ -339,7 +339,7 @@ done:
 // What a call would have made; nothing is called. n_values are popped: a keyword dictionary, arguments, the callable.
 static int push_call(pickle *p, int n_values)
 {
-    uint32_t popped[3], number;
+    uint32_t popped[3] = {0}, number;
     int rc;
     for (int i = n_values - 1; i >= 0; i--) {
         CLI_TRY(pop(p, &popped[i]));
