@@ -57,6 +57,23 @@ static inline size_t zip_maker_add(zip_maker *z, const char *name, const void *d
     return row;
 }
 
+// Moves sizes and place of the last member, whose row this is, to a ZIP64 field of so many bytes (24), as of a member
+// beyond 4 GB.
+static inline void zip_maker_widen(zip_maker *z, size_t row, int n_bytes)
+{
+    static const int from[3] = {24, 20, 42};    // size, stored size, place
+    unsigned char *central = z->directory + row, *extra = z->directory + z->n_directory;
+    zip_maker_put(extra, 1, 2);
+    zip_maker_put(extra + 2, (uint64_t)n_bytes, 2);
+    for (int i = 0; i < 3; i++) {
+        memcpy(extra + 4 + 8 * i, central + from[i], 4);
+        memset(extra + 8 + 8 * i, 0, 4);
+        zip_maker_put(central + from[i], UINT32_MAX, 4);
+    }
+    zip_maker_put(central + 30, 4 + (uint64_t)n_bytes, 2);
+    z->n_directory += 4 + (size_t)n_bytes;
+}
+
 // The directory and the record after it; with zip64 the numbers stand in the record of ZIP64 only. Returns where the
 // record begins: number of members at 10, bytes of the directory at 12, its place at 16.
 static inline size_t zip_maker_finish(zip_maker *z, int zip64)

@@ -223,6 +223,24 @@ static void test_archives(void **state)
     refused(maker.file, maker.n, "'x/data.pkl' twice");
 }
 
+// Numbers beyond 32 bits stand in a field of their own; one that is too short for them is a lie.
+static void test_wide_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        int bytes;
+        const char *words;
+    } fields[] = {{24, arrived}, {23, "a ZIP64 field is too short"}, {0, "a ZIP64 field is too short"}};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        maker.n = maker.n_directory = maker.n_members = 0;
+        zip_maker_add(&maker, "x/other", "1234", 4);
+        size_t row = zip_maker_add(&maker, "x/data.pkl", plain, sizeof plain);
+        zip_maker_widen(&maker, row, fields[i].bytes);
+        zip_maker_finish(&maker, 1);
+        refused(maker.file, maker.n, fields[i].words);
+    }
+}
+
 // ---- Pickles ----------------------------------------------------------------------------------------------------
 
 static int load(pickle *p, const void *bytes, size_t n)
@@ -500,8 +518,8 @@ static void test_tensors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiny), cmocka_unit_test(test_archives), cmocka_unit_test(test_pickles_that_lie),
-        cmocka_unit_test(test_values), cmocka_unit_test(test_bombs), cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_tiny), cmocka_unit_test(test_archives), cmocka_unit_test(test_wide_numbers),
+        cmocka_unit_test(test_pickles_that_lie), cmocka_unit_test(test_values), cmocka_unit_test(test_bombs), cmocka_unit_test(test_tensors),
     };
     return cmocka_run_group_tests_name("import", tests, make_folder, remove_folder);
 }
