@@ -3,6 +3,7 @@
 # interruption and resumption, splitting, evaluation, the demo; and what must be refused, with which status.
 set -u
 program=$(realpath "$1")
+tree=$(realpath "$(dirname "$0")/../..")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
@@ -49,7 +50,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval tiling-study info doctor synth dip; do
+for command in demo train split eval tiling-study info doctor synth dip import; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -226,6 +227,28 @@ there split/ch1_0011.tif 131072
 expect 0 eval m.h5 $pair --json --quiet
 says out '"ri_psnr"'
 expect 2 eval m.h5 --channel data/ch1.tif
+
+# ---- A checkpoint that PyTorch wrote
+published="$tree/test/data/import_tiny.ckpt"
+expect 0 import "$published" -o imported.h5 --names 'slow waves,fast'
+says err 'HVAE Lean-LC, 1 levels, 1 context input, 2 filters, z 2, patch 16, 2 channels'
+says err 'imported  109 arrays, .* saved after 42 epochs'
+says err 'assumed   --family hvae'
+expect 0 info imported.h5 --check
+says out 'slow waves: mean 10, deviation 3'
+expect 0 split imported.h5 data/ch1.tif -o imported.tif --frames 0:1 --threads 2
+there imported.tif 131072
+expect 1 import "$published" -o imported.h5
+says err 'overwrite'
+expect 0 import "$published" -o imported.h5 --overwrite --quiet $pair
+expect 1 import data/ch1.tif -o refused.h5
+says err 'not a PyTorch checkpoint'
+expect 1 import "$published" -o refused.h5 --filters 4
+says err "parameter 'first_bottom_up.0.weight' is 2 x 1 x 3 x 3; expected: 4 x 1 x 3 x 3"
+absent refused.h5
+expect 2 import "$published"
+expect 2 import "$published" -o refused.h5 --mean 3
+expect 2 import "$published" -o refused.h5 $pair --target-mean 1,2 --target-std 1,2
 
 # ---- Double-DIP
 expect 0 synth -o two --frames 2 --size 96
