@@ -221,6 +221,23 @@ int picture_write_panel(const char *path, const picture_panel *panel)
     return rc;
 }
 
+int picture_make_cell(picture *p, const picture_cell *cell, int64_t height, int64_t width, int64_t side,
+                      double pixel_size)
+{
+    window w = choose_window(height, width, side);
+    p->height = w.shown_height;
+    p->width = w.shown_width;
+    p->rgb = cli_alloc((size_t)p->height, 3 * (size_t)p->width);
+    if (p->rgb == NULL) {
+        return CLI_FAILED;
+    }
+    put_image(p, 0, 0, cell, width, &w);
+    if (pixel_size > 0) {
+        put_scale_bar(p, 0, 0, &w, pixel_size);
+    }
+    return CLI_OK;
+}
+
 static int by_value(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;
