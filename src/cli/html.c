@@ -19,10 +19,10 @@ static const char styles[] =
     "h1{font-size:1.5em;overflow-wrap:anywhere}h2{font-size:1.15em;margin:2em 0 .6em}p{margin:.5em 0}\n"
     ".faint{color:var(--faint)}.warning{background:var(--warn);border-left:.3em solid var(--edge);padding:.4em .8em}\n"
     ".wide{overflow-x:auto}table{border-collapse:collapse;margin:.5em 0}caption{text-align:left;font-weight:bold}\n"
-    "th,td{text-align:left;vertical-align:top;padding:.15em 1.2em .15em 0;border-bottom:1px solid var(--line);"
-    "overflow-wrap:anywhere}th{font-weight:normal;color:var(--faint)}\n"
+    "th,td{text-align:left;vertical-align:top;padding:.15em 1.2em .15em 0;border-bottom:1px solid var(--line)}"
+    "td{overflow-wrap:anywhere}th{font-weight:normal;color:var(--faint)}\n"
     "table.numbers td,table.numbers th{text-align:right;white-space:nowrap}"
-    "table.numbers td:first-child,table.numbers th:first-child{text-align:left;white-space:normal;min-width:7em}\n"
+    "table.numbers .name{text-align:left;white-space:normal;min-width:7em}\n"
     ".columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24em),1fr));gap:1em 2em}\n"
     ".pictures{display:grid;gap:.5em;margin:.5em 0;grid-template-columns:repeat(var(--n),minmax(5em,16em));"
     "overflow-x:auto}\n"
@@ -128,6 +128,8 @@ void html_facts_end(FILE *file)
     fputs("</tbody></table>\n", file);
 }
 
+enum { SMALL = 96 };            // pixels: no room for a scale bar
+
 static char *base64(const unsigned char *bytes, size_t n)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -155,6 +157,9 @@ char *html_encode(const picture *p)
 char *html_encode_cell(const picture_cell *cell, int64_t height, int64_t width, int64_t side, double pixel_size)
 {
     picture p = {0};
+    int64_t longest = height > width ? height : width;
+    side = side < longest ? side : longest;     // the page enlarges it, at no cost in bytes
+    pixel_size = side < SMALL ? 0 : pixel_size;
     char *text = picture_make_cell(&p, cell, height, width, side, pixel_size) == CLI_OK ? html_encode(&p) : NULL;
     free(p.rgb);
     return text;

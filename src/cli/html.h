@@ -24,7 +24,7 @@ void html_facts_end(FILE *file);
 
 // A picture as base64 of a PNG; to free, NULL: failed.
 char *html_encode(const picture *p);
-// A cell of a panel, encoded likewise.
+// A cell of a panel, encoded likewise, in at most side x side pixels.
 char *html_encode_cell(const picture_cell *cell, int64_t height, int64_t width, int64_t side, double pixel_size);
 // An encoded picture with a caption below it. mark: "" or more attributes of the image.
 void html_figure(FILE *file, const char *mark, const char *encoded, const char *name, const char *caption);

@@ -208,7 +208,7 @@ int picture_write_panel(const char *path, const picture_panel *panel)
                 put_fitting(&p, x, y + w.shown_height + 4, shown, faint, now->caption);
             }
         }
-        if (panel->pixel_size > 0) {
+        if (panel->pixel_size > 0 && panel->cells[r * panel->n_columns].pixels != NULL) {
             put_scale_bar(&p, MARGIN, y, &w, panel->pixel_size);
         }
         y += w.shown_height + CAPTION + GAP;

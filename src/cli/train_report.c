@@ -249,7 +249,7 @@ static void put_channels(const train_report *r, FILE *file)
     const datacheck *d = &r->data;
     fputs("<div class='wide'><table class='numbers'><thead><tr>", file);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
-        fprintf(file, "<th>%s</th>", heads[i]);
+        fprintf(file, "<th%s>%s</th>", i == 0 ? " class='name'" : "", heads[i]);
     }
     for (int c = 1; c < d->n_channels; c++) {
         fputs("<th>correlation with ", file);
@@ -259,7 +259,7 @@ static void put_channels(const train_report *r, FILE *file)
     fputs("</tr></thead><tbody>\n", file);
     for (int c = 0; c < d->n_channels; c++) {
         const datacheck_channel *h = &d->channels[c];
-        fputs("<tr><td>", file);
+        fputs("<tr><td class='name'>", file);
         html_text(file, h->name);
         fputs("</td>", file);
         put_number(file, "%.5g", h->mean);
