@@ -229,8 +229,14 @@ static void put_state(const train_report *r, FILE *file, const usplit_trainer_ep
         if (isfinite(seconds)) {
             html_fact(file, "time", "%s", text_duration(seconds).text);
         }
-        html_fact(file, "loss", "%.6g", last->loss);
-        html_fact(file, "validation PSNR", "%s dB", text_decibel(last->val_psnr).text);
+        if (isfinite(last->loss)) {
+            html_fact(file, "loss", "%.6g", last->loss);
+        } else {
+            html_fact(file, "loss", "not finite");
+        }
+        if (isfinite(last->val_psnr)) {
+            html_fact(file, "validation PSNR", "%.2f dB", last->val_psnr);
+        }
     }
     if (best >= 0) {
         html_fact(file, "best", "%.2f dB, epoch %lld", rows[best].val_psnr, (long long)best + 1);
