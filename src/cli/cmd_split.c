@@ -60,7 +60,8 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
         {"--type", NULL, ARG_CHOICE, &a->type, 0, 0, "f32|u16|u8", "of the pixels written (f32)"},
         {"--deviations", NULL, ARG_FLAG, &a->deviations, 0, 0, NULL,
          "also write the deviation of every pixel over samples and shifts"},
-        {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png", "picture of the first page: input, channels, what is left over, deviations"},
+        {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png",
+         "picture of the first page: input, channels, what is left over, deviations"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "what was done as JSON on standard output"},
         {"--quiet", "-q", ARG_FLAG, &a->quiet, 0, 0, NULL, "no progress, no report"},
@@ -129,8 +130,8 @@ static int write_preview(const split_job *job, const usplit_model_facts *model, 
 {
     double pixel_size = job->facts.pixel_width > 0 ? job->facts.pixel_width : model->pixel_size;
     int deviations = job->preview_planes > job->n_channels;
-    return split_preview_write(path, model, job->height, job->width, job->preview_input, job->preview_output, deviations,
-                               pixel_size);
+    return split_preview_write(path, model, job->height, job->width, job->preview_input, job->preview_output,
+                               deviations, pixel_size);
 }
 
 // All pages of one output stack have one size.

@@ -1,11 +1,13 @@
 // The numbers are of at most LOOKED training frames, evenly spread, and of about PIXELS pixels per channel; constant
 // frames are looked for in all.
 //
-// Length of structures: bright pixels are those over mean + 1 deviation of their frame, at half resolution, which takes
-// away single noisy pixels; those that touch, corners included, are a structure, as long as the longer side of its
-// bounding box. Half of the bright pixels belong to structures at least as long as the number given: one long
-// structure among many specks does not decide it, and specks do not hide a few long ones. Structures that touch count
-// as one.
+// Correlation and length are of frames at half resolution, which takes away noise that would hide what they have in
+// common and make specks of single pixels; frames of more than SMALL pixels are halved further.
+//
+// Length of structures: bright pixels are those over mean + 1 deviation of their frame; those that touch, corners
+// included, are a structure, as long as the longer side of its bounding box. Half of the bright pixels belong to
+// structures at least as long as the number given: one long structure among many specks does not decide it, and specks
+// do not hide a few long ones. Structures that touch count as one.
 #include "cli/datacheck.h"
 
 #include <math.h>
@@ -17,7 +19,7 @@
 #include "cli/cli.h"
 #include "cli/picture.h"
 
-enum { LOOKED = 24, LEAST = 3, PIXELS = 50000000, SAMPLE = 4096, LENGTHS = 1 << 16 };
+enum { LOOKED = 24, LEAST = 3, PIXELS = 50000000, SMALL = 4000000, SAMPLE = 4096, LENGTHS = 1 << 16 };
 
 // From here on there is a warning.
 static const double alike = 0.7, saturated = 0.01;
@@ -28,8 +30,9 @@ typedef struct looker {
     const usplit_dataset *dataset;
     usplit_dataset_facts facts;
     int64_t *frames;            // the training set
-    float *planes[USPLIT_MAX_CHANNELS], *half;  // room for the largest frame
-    int32_t *parent;            // union-find over a frame at half resolution
+    float *plane;               // room for the largest frame
+    float *small[USPLIT_MAX_CHANNELS];          // and for all channels of one, made smaller
+    int32_t *parent;            // union-find over a small plane
     int32_t *box;               // [pixels][top, left, bottom, right, area]
     double *lengths[USPLIT_MAX_CHANNELS];       // bright pixels by the length of their structure
     float *sample[USPLIT_MAX_CHANNELS];
@@ -154,7 +157,7 @@ static double middle_length(const double *lengths)
 static void count_top(looker *k, int c, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        double v = (double)k->planes[c][i];
+        double v = (double)k->plane[i];
         if (v > k->top[c]) {
             k->top[c] = v;
             k->n_top[c] = 0;
@@ -166,36 +169,63 @@ static void count_top(looker *k, int c, int64_t n)
 static void add_correlation(looker *k, int a, int b, int64_t n)
 {
     double mean[2], deviation[2], sum = 0;
-    moments(k->planes[a], n, &mean[0], &deviation[0]);
-    moments(k->planes[b], n, &mean[1], &deviation[1]);
+    moments(k->small[a], n, &mean[0], &deviation[0]);
+    moments(k->small[b], n, &mean[1], &deviation[1]);
     if (!(deviation[0] > 0 && deviation[1] > 0)) {
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        sum += ((double)k->planes[a][i] - mean[0]) * ((double)k->planes[b][i] - mean[1]);
+        sum += ((double)k->small[a][i] - mean[0]) * ((double)k->small[b][i] - mean[1]);
     }
     k->sum_r[a][b] += sum / ((double)n * deviation[0] * deviation[1]);
     k->n_r[a][b]++;
 }
 
+// How many pixels of a frame lie side by side under one of the small plane.
+static int shrink_by(int64_t height, int64_t width)
+{
+    int by = 2;
+    while (height / by * (width / by) > SMALL) {
+        by *= 2;
+    }
+    return by;
+}
+
+static void shrink(const float *src, int64_t width, int by, float *dst, int64_t small_height, int64_t small_width)
+{
+    for (int64_t y = 0; y < small_height; y++) {
+        for (int64_t x = 0; x < small_width; x++) {
+            double sum = 0;
+            for (int j = 0; j < by; j++) {
+                for (int i = 0; i < by; i++) {
+                    sum += (double)src[(y * by + j) * width + x * by + i];
+                }
+            }
+            dst[y * small_width + x] = (float)(sum / (by * by));
+        }
+    }
+}
+
 static int look_at(looker *k, int64_t frame)
 {
-    int rc = CLI_OK, level = k->facts.levels > 1;
+    int rc = CLI_OK;
     int64_t h = 0, w = 0, n = 0;
     for (int c = 0; c < k->d->n_channels; c++) {
-        int64_t hh, hw;
-        CLI_LIB(usplit_dataset_get_frame(k->dataset, frame, c, 0, k->planes[c], &h, &w));
+        CLI_LIB(usplit_dataset_get_frame(k->dataset, frame, c, 0, k->plane, &h, &w));
+        int by = shrink_by(h, w);
+        int64_t small_height = h / by, small_width = w / by;
         n = h * w;
         count_top(k, c, n);
         for (int64_t i = 0; i < SAMPLE; i++) {
-            k->sample[c][k->n_sample + i] = k->planes[c][(int64_t)((double)i / SAMPLE * (double)n)];
+            k->sample[c][k->n_sample + i] = k->plane[(int64_t)((double)i / SAMPLE * (double)n)];
         }
-        CLI_LIB(usplit_dataset_get_frame(k->dataset, frame, c, level, k->half, &hh, &hw));
-        if (hh > 0 && hw > 0) {
-            add_structures(k, k->half, hh, hw, 1 + level, k->lengths[c]);
+        if (small_height < 1 || small_width < 1) {
+            continue;
         }
+        shrink(k->plane, w, by, k->small[c], small_height, small_width);
+        add_structures(k, k->small[c], small_height, small_width, by, k->lengths[c]);
         for (int b = 0; b < c; b++) {
-            add_correlation(k, b, c, n);
+            add_correlation(k, b, c, small_height * small_width);
         }
     }
     k->n += n;
@@ -221,12 +251,12 @@ static int count_constant(looker *k)
     for (int64_t f = 0; f < k->d->frames; f++) {
         for (int c = 0; c < k->d->n_channels; c++) {
             int64_t h, w;
-            CLI_LIB(usplit_dataset_get_frame(k->dataset, k->frames[f], c, small, k->planes[0], &h, &w));
-            if (!is_constant(k->planes[0], h * w)) {
+            CLI_LIB(usplit_dataset_get_frame(k->dataset, k->frames[f], c, small, k->plane, &h, &w));
+            if (!is_constant(k->plane, h * w)) {
                 continue;
             }
-            CLI_LIB(usplit_dataset_get_frame(k->dataset, k->frames[f], c, 0, k->planes[0], &h, &w));
-            k->d->channels[c].constant += is_constant(k->planes[0], h * w);
+            CLI_LIB(usplit_dataset_get_frame(k->dataset, k->frames[f], c, 0, k->plane, &h, &w));
+            k->d->channels[c].constant += is_constant(k->plane, h * w);
         }
     }
 done:
@@ -254,8 +284,8 @@ static void warn_of_frames(datacheck *d, int64_t n_validation)
              "several cells or days, are better than one large one.", (long long)d->frames, d->frames == 1 ? "" : "s");
     }
     if (d->patches < FEW_PATCHES) {
-        warn(d, "Only %lld patches fit in the training frames without overlap: expect a network that knows these images "
-             "by heart. %d or more are a start, thousands are better.", (long long)d->patches, FEW_PATCHES);
+        warn(d, "Only %lld patches fit in the training frames without overlap: expect a network that knows these "
+             "images by heart. %d or more are a start, thousands are better.", (long long)d->patches, FEW_PATCHES);
     }
     if (n_validation == 0) {
         warn(d, "No validation frames: nothing tells when to stop, and the newest model is kept instead of the best.");
@@ -298,8 +328,8 @@ static void warn_of_pixels(const looker *k, double clip_quantile)
     for (int c = 0; c < d->n_channels; c++) {
         const datacheck_channel *h = &d->channels[c];
         if (h->length > (double)d->field) {
-            warn(d, "%.63s: half of the bright pixels belong to structures %.0f pixels long or longer; the network sees "
-                 "%lld. Lateral context (--variant lean, a larger --lc) or a larger --patch shows it more.", h->name,
+            warn(d, "%.63s: half of the bright pixels belong to structures %.0f pixels long or longer; the network "
+                 "sees %lld. Lateral context (--variant lean, a larger --lc) or a larger --patch shows it more.", h->name,
                  h->length, (long long)d->field);
         }
     }
@@ -309,7 +339,7 @@ static void warn_of_pixels(const looker *k, double clip_quantile)
 
 static int make_room(looker *k)
 {
-    int64_t largest = 0, n = 0;
+    int64_t largest = 0, largest_small = 0, n = 0;
     int rc;
     CLI_LIB(usplit_dataset_get_set(k->dataset, USPLIT_SET_TRAIN, NULL, &n));
     k->d->frames = n;
@@ -321,23 +351,24 @@ static int make_room(looker *k)
     for (int64_t i = 0; i < n; i++) {
         int64_t h, w;
         CLI_LIB(usplit_dataset_get_frame(k->dataset, k->frames[i], 0, 0, NULL, &h, &w));
+        int64_t by = shrink_by(h, w), small = h / by * (w / by);
         largest = h * w > largest ? h * w : largest;
+        largest_small = small > largest_small ? small : largest_small;
     }
     int64_t fit = largest > 0 ? PIXELS / largest : LOOKED;
     k->d->looked_at = fit < LEAST ? LEAST : fit > LOOKED ? LOOKED : fit;
     k->d->looked_at = k->d->looked_at < n ? k->d->looked_at : n;
-    size_t half = (size_t)(k->facts.levels > 1 ? largest / 4 + 1 : largest);
-    k->half = cli_alloc(half, sizeof *k->half);
-    k->parent = cli_alloc(half, sizeof *k->parent);
-    k->box = cli_alloc(half, 5 * sizeof *k->box);
-    int whole = largest < INT32_MAX && k->half != NULL && k->parent != NULL && k->box != NULL;
+    k->plane = cli_alloc((size_t)largest, sizeof *k->plane);
+    k->parent = cli_alloc((size_t)largest_small, sizeof *k->parent);
+    k->box = cli_alloc((size_t)largest_small, 5 * sizeof *k->box);
+    int whole = k->plane != NULL && k->parent != NULL && k->box != NULL;
     for (int c = 0; c < k->d->n_channels; c++) {
-        k->planes[c] = cli_alloc((size_t)largest, sizeof(float));
+        k->small[c] = cli_alloc((size_t)largest_small, sizeof(float));
         k->sample[c] = cli_alloc((size_t)k->d->looked_at, SAMPLE * sizeof(float));
         k->lengths[c] = cli_alloc(LENGTHS, sizeof(double));
-        whole = whole && k->planes[c] != NULL && k->sample[c] != NULL && k->lengths[c] != NULL;
+        whole = whole && k->small[c] != NULL && k->sample[c] != NULL && k->lengths[c] != NULL;
     }
-    rc = whole ? CLI_OK : cli_error(CLI_FAILED, "frames of %lld pixels are too large to look at", (long long)largest);
+    rc = whole ? CLI_OK : CLI_FAILED;
 done:
     return rc;
 }
@@ -345,12 +376,12 @@ done:
 static void drop_room(looker *k)
 {
     for (int c = 0; c < USPLIT_MAX_CHANNELS; c++) {
-        free(k->planes[c]);
+        free(k->small[c]);
         free(k->sample[c]);
         free(k->lengths[c]);
     }
     free(k->frames);
-    free(k->half);
+    free(k->plane);
     free(k->parent);
     free(k->box);
 }

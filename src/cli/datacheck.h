@@ -19,7 +19,8 @@ typedef struct datacheck_channel {
 typedef struct datacheck {
     int n_channels;
     datacheck_channel channels[USPLIT_MAX_CHANNELS];
-    double correlation[USPLIT_MAX_CHANNELS][USPLIT_MAX_CHANNELS];   // within frames, their mean; NaN: not defined
+    // Within frames, at half resolution, their mean; NaN: not defined.
+    double correlation[USPLIT_MAX_CHANNELS][USPLIT_MAX_CHANNELS];
     int64_t frames, looked_at;  // training frames; how many of them the numbers are from
     int64_t patches;            // that fit in the training frames without overlap
     int64_t field;              // pixels: side of what the network sees, lateral context included

@@ -36,6 +36,7 @@ struct preview {
     int n_channels, n_frames, n_moments, trained_on;
     char (*names)[USPLIT_NAME_BYTES];
     double pixel_size, last_end, cost;  // seconds
+    int64_t memory_budget;
     source frames[FRAMES];
     moment moments[KEPT + 1];
 };
@@ -132,7 +133,7 @@ done:
 }
 
 int preview_open(preview **out, usplit_context *context, const usplit_dataset *dataset,
-                 char (*names)[USPLIT_NAME_BYTES], double pixel_size)
+                 char (*names)[USPLIT_NAME_BYTES], double pixel_size, int64_t memory_budget)
 {
     int rc;
     usplit_dataset_facts facts = {.struct_size = sizeof facts};
@@ -146,6 +147,7 @@ int preview_open(preview **out, usplit_context *context, const usplit_dataset *d
     p->n_channels = (int)facts.n_channels;
     p->names = names;
     p->pixel_size = pixel_size;
+    p->memory_budget = memory_budget;
     p->trained_on = facts.n_validation == 0;
     int32_t set = p->trained_on ? USPLIT_SET_TRAIN : USPLIT_SET_VALIDATION;
     CLI_LIB(usplit_dataset_get_set(dataset, set, NULL, &n));
@@ -240,6 +242,7 @@ int preview_add(preview *p, const char *model_file, int64_t epoch)
     CLI_LIB(usplit_model_load(&model, p->context, model_file));
     CLI_LIB(usplit_tiler_options_init(&options, sizeof options));
     options.latent = USPLIT_LATENT_MEAN;
+    options.memory_budget = p->memory_budget;
     CLI_LIB(usplit_tiler_create(&tiler, model, &options));
     for (int f = 0; f < p->n_frames; f++) {
         CLI_TRY(split(p, tiler, &p->frames[f], m->pictures[f]));

@@ -10,8 +10,9 @@
 typedef struct preview preview;
 
 // Takes the frames from the dataset: two, or one where there are many channels. names: of the channels.
+// memory_budget: of splitting them, bytes; 0: no limit.
 int preview_open(preview **out, usplit_context *context, const usplit_dataset *dataset,
-                 char (*names)[USPLIT_NAME_BYTES], double pixel_size);
+                 char (*names)[USPLIT_NAME_BYTES], double pixel_size, int64_t memory_budget);
 // Takes over the pictures of epochs 1 to n_epochs in a page written earlier; none where there are none.
 void preview_read(preview *p, const char *page, int64_t n_epochs);
 // 1: time for pictures. They may take a twentieth of the time, and `wanted` asks for them whatever they take.

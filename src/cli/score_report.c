@@ -35,8 +35,8 @@ static void put_scores(FILE *file, const score_values *split, const score_values
 
 static void put_head(FILE *file, const char *first, const char *second)
 {
-    static const char *const names[] = {"RI-PSNR", "of the input", "PSNR", "of the input", "SSIM", "of the input", "seam",
-                                        "+-"};
+    static const char *const names[] = {"RI-PSNR", "of the input", "PSNR", "of the input", "SSIM", "of the input",
+                                        "seam", "+-"};
     fprintf(file, "<div class='wide'><table class='numbers'><thead><tr><th class='name'>%s</th>", first);
     if (second != NULL) {
         fprintf(file, "<th class='name'>%s</th>", second);
@@ -72,8 +72,8 @@ static void put_means(FILE *file, const score *s)
     fputs("</tr></tbody></table></div>\n", file);
     html_paragraph(file, "faint",
                    "dB but for SSIM and seam; normalised units, channels clipped where training clipped them. Of the "
-                   "input: the mixed image itself taken as the channel. RI-PSNR: after the best affine fit. Seam: steps "
-                   "across borders of tiles over steps inside them, 1 where no seam can be seen, with its standard "
+                   "input: the mixed image itself taken as the channel. RI-PSNR: after the best affine fit. Seam: "
+                   "steps across borders of tiles over steps inside them, 1 where no seam can be seen, with its standard "
                    "error.");
     if (s->drop_last > 0) {
         html_paragraph(file, "faint", "The last %lld rows and columns are not in the scores.", (long long)s->drop_last);

@@ -78,7 +78,8 @@ train_report *train_report_open(usplit_context *context, const usplit_model *mod
     for (int i = 0; i < r->data.n_warnings && !run->quiet; i++) {
         fprintf(stderr, "warning   %s\n", r->data.warnings[i]);
     }
-    CLI_TRY(preview_open(&r->preview, context, dataset, r->names, r->model.pixel_size));
+    CLI_TRY(preview_open(&r->preview, context, dataset, r->names, r->model.pixel_size,
+                         options->memory_budget));
     if (run->resume) {
         preview_read(r->preview, r->path, facts->epoch);
     }
@@ -282,9 +283,10 @@ static void put_channels(const train_report *r, FILE *file)
     }
     fputs("</tbody></table></div>\n", file);
     html_paragraph(file, "faint",
-                   "Grey levels, after clipping, of %lld of %lld training frames; mean and deviation of all. Length: half "
-                   "of the bright pixels (over mean + 1 deviation) belong to structures at least so many pixels long. "
-                   "The network sees %lld pixels to a side. Correlation: within frames, their mean.",
+                   "Grey levels, after clipping, of %lld of %lld training frames; mean and deviation of all. Length: "
+                   "half of the bright pixels (over mean + 1 deviation) belong to structures at least so many pixels long. "
+                   "The network sees %lld pixels to a side. Correlation: within frames, at half resolution, their "
+                   "mean.",
                    (long long)d->looked_at, (long long)d->frames, (long long)d->field);
 }
 

@@ -161,7 +161,8 @@ static void text_is_escaped(void **state)
     char *page = read_all(path);
     check_page(page);
     has(page, "<h1>a&lt;b&gt; &amp; &quot;c&quot; &#39;d&#39;</h1>");
-    has(page, "<p class='p'>? ? \xc3\xa9 \xe6\x97\xa5 ??" "? ?" "? ?" "?" "</p>");    // a byte each, of what is no UTF-8
+    // one for each byte that is no UTF-8
+    has(page, "<p class='p'>? ? \xc3\xa9 \xe6\x97\xa5 ??" "? ?" "? ?" "?" "</p>");
     free(page);
     unlink(path);
     free(path);
@@ -211,7 +212,8 @@ static int32_t made_read(int64_t frame, int64_t channel, float *dst, void *user)
     for (int64_t i = 0; i < SIDE * SIDE; i++) {
         double y = (double)(i / SIDE), x = (double)(i % SIDE), v = 100 + 5 * uniform(frame, channel, (uint32_t)i);
         for (uint32_t k = 0; k < DISCS; k++) {
-            double dy = y - SIDE * uniform(frame, of, 1000000 + 2 * k), dx = x - SIDE * uniform(frame, of, 1000001 + 2 * k);
+            double dy = y - SIDE * uniform(frame, of, 1000000 + 2 * k),
+                   dx = x - SIDE * uniform(frame, of, 1000001 + 2 * k);
             double r2 = dy * dy + dx * dx;
             v += r2 < 9 ? (60 + 5 * k) * (1 - r2 / 18) : 0;
         }
