@@ -329,8 +329,8 @@ static void warn_of_pixels(const looker *k, double clip_quantile)
         const datacheck_channel *h = &d->channels[c];
         if (h->length > (double)d->field) {
             warn(d, "%.63s: half of the bright pixels belong to structures %.0f pixels long or longer; the network "
-                 "sees %lld. Lateral context (--variant lean, a larger --lc) or a larger --patch shows it more.", h->name,
-                 h->length, (long long)d->field);
+                 "sees %lld. Lateral context (--variant lean, a larger --lc) or a larger --patch shows it more.",
+                 h->name, h->length, (long long)d->field);
         }
     }
 }

@@ -73,8 +73,8 @@ static void put_means(FILE *file, const score *s)
     html_paragraph(file, "faint",
                    "dB but for SSIM and seam; normalised units, channels clipped where training clipped them. Of the "
                    "input: the mixed image itself taken as the channel. RI-PSNR: after the best affine fit. Seam: "
-                   "steps across borders of tiles over steps inside them, 1 where no seam can be seen, with its standard "
-                   "error.");
+                   "steps across borders of tiles over steps inside them, 1 where no seam can be seen, with its "
+                   "standard error.");
     if (s->drop_last > 0) {
         html_paragraph(file, "faint", "The last %lld rows and columns are not in the scores.", (long long)s->drop_last);
     }

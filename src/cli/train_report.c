@@ -284,9 +284,9 @@ static void put_channels(const train_report *r, FILE *file)
     fputs("</tbody></table></div>\n", file);
     html_paragraph(file, "faint",
                    "Grey levels, after clipping, of %lld of %lld training frames; mean and deviation of all. Length: "
-                   "half of the bright pixels (over mean + 1 deviation) belong to structures at least so many pixels long. "
-                   "The network sees %lld pixels to a side. Correlation: within frames, at half resolution, their "
-                   "mean.",
+                   "half of the bright pixels (over mean + 1 deviation) belong to structures at least so many pixels "
+                   "long. The network sees %lld pixels to a side. Correlation: within frames, at half resolution, "
+                   "their mean.",
                    (long long)d->looked_at, (long long)d->frames, (long long)d->field);
 }
 

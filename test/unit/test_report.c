@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <png.h>
+
 #include "cli/chart.h"
 #include "cli/cli.h"
 #include "cli/datacheck.h"
@@ -179,6 +181,33 @@ static void pictures_are_whole(void **state)
     assert_memory_equal(text, "iVBORw0KGgoAAAANSUhEUgAAAAMAAAAC", 32);
     assert_int_equal(strlen(text) % 4, 0);
     free(text);
+}
+
+// Few colours get a palette, more do not; either way every pixel comes back.
+static void encoded_pixels_come_back(void **state)
+{
+    (void)state;
+    enum { W = 31, H = 23 };
+    unsigned char rgb[3 * W * H], back[3 * W * H], *bytes;
+    size_t sizes[2];
+    for (int many = 0; many < 2; many++) {
+        picture p = {.width = W, .height = H, .rgb = rgb};
+        for (int i = 0; i < 3 * W * H; i++) {   // 256 colours, or another one for every pixel
+            int pixel = many ? i / 3 : i / 3 % 256;
+            rgb[i] = (unsigned char)(i % 3 == 0 ? pixel : i % 3 == 1 ? pixel / 256 : 255 - pixel);
+        }
+        assert_int_equal(png_encode(&p, &bytes, &sizes[many]), 0);
+        png_image image;
+        memset(&image, 0, sizeof image);
+        image.version = PNG_IMAGE_VERSION;
+        assert_true(png_image_begin_read_from_memory(&image, bytes, sizes[many]));
+        assert_true(image.width == W && image.height == H);
+        assert_int_equal((image.format & PNG_FORMAT_FLAG_COLORMAP) != 0, !many);
+        image.format = PNG_FORMAT_RGB;
+        assert_true(png_image_finish_read(&image, NULL, back, 0, NULL));
+        assert_memory_equal(back, rgb, sizeof rgb);
+        free(bytes);
+    }
 }
 
 // ---- Data ---------------------------------------------------------------------------------------------------
@@ -582,6 +611,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_is_escaped),
         cmocka_unit_test(pictures_are_whole),
+        cmocka_unit_test(encoded_pixels_come_back),
         cmocka_unit_test(data_is_judged),
         cmocka_unit_test(report_says_what_happened),
         cmocka_unit_test(resume_keeps_history_and_pictures),
