@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/chart.h"
 #include "cli/cli.h"
@@ -40,7 +41,9 @@ struct train_report {
 static void say_once(train_report *r, const char *what)
 {
     if (!r->said) {
-        fprintf(stderr, "warning   %s: %s; training goes on\n", what, cli_error_line());
+        // a line of progress may stand there
+        fprintf(stderr, "%swarning   %s: %s; training goes on\n", isatty(STDERR_FILENO) ? "\n" : "", what,
+                cli_error_line());
         r->said = 1;
     }
     cli_error_clear();
@@ -208,7 +211,7 @@ static void put_number(FILE *file, const char *fmt, double value)
 }
 
 static void put_state(const train_report *r, FILE *file, const usplit_trainer_epoch *rows, int64_t n,
-                      const usplit_trainer_facts *facts)
+                      const char *state, const usplit_trainer_facts *facts)
 {
     int64_t best = -1;
     for (int64_t i = 0; i < n; i++) {
@@ -217,11 +220,7 @@ static void put_state(const train_report *r, FILE *file, const usplit_trainer_ep
         }
     }
     html_facts_begin(file, "");
-    if (facts != NULL) {
-        html_fact(file, "state", "ended%s", facts->stopped_early ? ": no more gain" : "");
-    } else {
-        html_fact(file, "state", "running; load this page again to see more");
-    }
+    html_fact(file, "state", "%s", state);
     html_fact(file, "epochs", "%lld of at most %d", (long long)n, r->options.max_epochs);
     if (n > 0) {
         const usplit_trainer_epoch *last = &rows[n - 1];
@@ -403,7 +402,7 @@ static void put_settings(const train_report *r, FILE *file)
 
 // ---- The page -------------------------------------------------------------------------------------------
 
-static int write_page(const train_report *r, const usplit_trainer_epoch *rows, int64_t n,
+static int write_page(const train_report *r, const usplit_trainer_epoch *rows, int64_t n, const char *state,
                       const usplit_trainer_facts *facts)
 {
     files_output out;
@@ -417,7 +416,7 @@ static int write_page(const train_report *r, const usplit_trainer_epoch *rows, i
                              setup_network_name(r->model.family, r->model.variant, network, sizeof network));
     html_begin(file, title);
     free(title);
-    put_state(r, file, rows, n, facts);
+    put_state(r, file, rows, n, state, facts);
     for (int i = 0; i < r->data.n_warnings; i++) {
         html_paragraph(file, "warning", "%s", r->data.warnings[i]);
     }
@@ -442,20 +441,41 @@ static int write_page(const train_report *r, const usplit_trainer_epoch *rows, i
     return files_commit(&out);
 }
 
-void train_report_update(train_report *r, const usplit_trainer_epoch *rows, int64_t n, int last,
-                         const usplit_trainer_facts *facts)
+static void add_pictures(train_report *r, int64_t n, int wanted)
 {
-    if (r == NULL || (!last && r->last_page > 0 && cli_seconds() - r->last_page < page_interval)) {
-        return;
-    }
-    // a training that was stopped within an epoch has gone on from what its last row says
-    int wanted = facts != NULL && n > 0 && facts->step == rows[n - 1].step;
-    if (r->preview != NULL && n > 0 && (facts == NULL || wanted) && preview_is_due(r->preview, n, wanted) &&
+    if (r->preview != NULL && n > 0 && preview_is_due(r->preview, n, wanted) &&
         preview_add(r->preview, r->model_file, n) != CLI_OK) {
         say_once(r, "no pictures of this epoch");
     }
-    if (write_page(r, rows, n, facts) != CLI_OK) {
+}
+
+void train_report_update(train_report *r, const usplit_trainer_epoch *rows, int64_t n)
+{
+    if (r == NULL || (r->last_page > 0 && cli_seconds() - r->last_page < page_interval)) {
+        return;
+    }
+    add_pictures(r, n, 0);
+    if (write_page(r, rows, n, "running; load this page again to see more", NULL) != CLI_OK) {
         say_once(r, "no report");
     }
     r->last_page = cli_seconds();
+}
+
+void train_report_end(train_report *r, const usplit_trainer_epoch *rows, int64_t n, const char *state,
+                      const usplit_trainer_facts *facts)
+{
+    if (r == NULL) {
+        return;
+    }
+    if (facts == NULL) {        // its own error line is the one that counts
+        write_page(r, rows, n, state, NULL);
+        return;
+    }
+    // where it was stopped within an epoch, the model is no longer what the last row is of
+    if (n > 0 && facts->step == rows[n - 1].step) {
+        add_pictures(r, n, 1);
+    }
+    if (write_page(r, rows, n, state, facts) != CLI_OK) {
+        say_once(r, "no report");
+    }
 }

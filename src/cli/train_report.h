@@ -14,10 +14,11 @@ typedef struct train_report train_report;
 train_report *train_report_open(usplit_context *context, const usplit_model *model, const usplit_dataset *dataset,
                                 const usplit_trainer_options *options, const train_files *files,
                                 const train_run_options *run, const usplit_trainer_facts *facts);
-// After an epoch, with the rows of all; `last`: no more will come. Pages are written at most every few seconds but for
-// the last. facts: NULL while it runs.
-void train_report_update(train_report *r, const usplit_trainer_epoch *rows, int64_t n, int last,
-                         const usplit_trainer_facts *facts);
+// After an epoch, with the rows of all; pages are written at most every few seconds.
+void train_report_update(train_report *r, const usplit_trainer_epoch *rows, int64_t n);
+// The last page. state: how it ended, for people; facts: NULL: not known, as the training failed.
+void train_report_end(train_report *r, const usplit_trainer_epoch *rows, int64_t n, const char *state,
+                      const usplit_trainer_facts *facts);
 void train_report_free(train_report *r);
 
 #endif

@@ -119,7 +119,7 @@ done:
 
 static void report_epoch(const progress *p, void *report)
 {
-    train_report_update(report, p->rows, p->n_rows, 0, NULL);
+    train_report_update(report, p->rows, p->n_rows);
 }
 
 static void cancel(void *trainer)
@@ -198,11 +198,18 @@ int train_run(usplit_context *context, usplit_model *model, usplit_dataset *data
     progress_end(&p);
     if (status != USPLIT_OK && status != USPLIT_ERR_CANCELLED) {
         rc = cli_status(status);
+        char *failed = cli_format("failed: %s", cli_error_line());
+        train_report_end(report, p.rows, p.n_rows, failed, NULL);
+        free(failed);
         goto done;
     }
     CLI_LIB(usplit_trainer_info(trainer, facts));
     CLI_TRY(read_epochs(trainer, facts->epoch, &p));
-    train_report_update(report, p.rows, p.n_rows, 1, facts);
+    train_report_end(report, p.rows, p.n_rows,
+                     status != USPLIT_OK     ? "stopped; the same command with --resume goes on"
+                     : facts->stopped_early ? "ended: no more gain"
+                                            : "ended",
+                     facts);
     CLI_TRY(progress_write_curves(&p));
     usplit_trainer_free(trainer);
     trainer = NULL;

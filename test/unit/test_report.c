@@ -411,6 +411,7 @@ static void report_says_what_happened(void **state)
     has(page, "odd &lt;&amp;&gt; name.h5: HVAE Lean-LC</h1>");
     has(page, "a&lt;b&gt; &amp; &quot;c&quot; &#39;d&#39;, true");
     has(page, "usplit train &#39;a b&#39;");
+    has(page, "<th>state</th><td>ended</td>");
     has(page, "<th>epochs</th><td>3 of at most 3</td>");
     has(page, "<th>steps</th><td>9</td>");
     has(page, "<th>batch</th><td>4</td>");
@@ -531,7 +532,7 @@ static void many_odd_epochs_fit(void **state)
     for (int n = 0; n <= N; n = n == 0 ? 1 : n * 20000) {
         train_report *r = train_report_open(s.context, s.model, s.dataset, &s.options, &s.files, &s.run, &facts);
         assert_non_null(r);
-        train_report_update(r, rows, n, 1, NULL);
+        train_report_update(r, rows, n);
         train_report_free(r);
         char *page = read_all(s.files.report);
         check_page(page);
