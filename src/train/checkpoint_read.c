@@ -120,6 +120,32 @@ static usplit_status read_text(us_ckpt *c, const char *path, char *out, size_t s
     return USPLIT_OK;
 }
 
+static void unknown_levels(double *level)
+{
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        level[i] = NAN;
+    }
+}
+
+// KL per level of every epoch; files of earlier versions have none.
+static usplit_status read_history_kl(us_ckpt *c, usplit_model *m)
+{
+    int64_t levels = m->graph->n_latents, n = m->n_history;
+    if (!us_ckpt_has(c, "record/history_kl") || levels < 1 || n < 1) {
+        return USPLIT_OK;
+    }
+    double *rows = us_alloc(&m->context->allocator, (size_t)(n * levels), sizeof *rows);
+    if (!rows) {
+        return USPLIT_ERR_MEMORY;
+    }
+    usplit_status status = us_ckpt_read(c, "record/history_kl", US_CKPT_F64, 2, (int64_t[]){n, levels}, rows);
+    for (int64_t i = 0; i < n && status == USPLIT_OK; i++) {
+        memcpy(m->history[i].level, rows + i * levels, (size_t)levels * sizeof *rows);
+    }
+    us_free(&m->context->allocator, rows);
+    return status;
+}
+
 static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, usplit_model_normalisation *n)
 {
     char path[64];
@@ -152,32 +178,6 @@ static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, uspl
     return USPLIT_OK;
 }
 
-static void unknown_levels(double *level)
-{
-    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
-        level[i] = NAN;
-    }
-}
-
-// KL per level of every epoch; files of earlier versions have none.
-static usplit_status read_history_kl(us_ckpt *c, usplit_model *m)
-{
-    int64_t levels = m->graph->n_latents, n = m->n_history;
-    if (!us_ckpt_has(c, "record/history_kl") || levels < 1 || n < 1) {
-        return USPLIT_OK;
-    }
-    double *rows = us_alloc(&m->context->allocator, (size_t)(n * levels), sizeof *rows);
-    if (!rows) {
-        return USPLIT_ERR_MEMORY;
-    }
-    usplit_status status = us_ckpt_read(c, "record/history_kl", US_CKPT_F64, 2, (int64_t[]){n, levels}, rows);
-    for (int64_t i = 0; i < n && status == USPLIT_OK; i++) {
-        memcpy(m->history[i].level, rows + i * levels, (size_t)levels * sizeof *rows);
-    }
-    us_free(&m->context->allocator, rows);
-    return status;
-}
-
 static usplit_status read_record(us_ckpt *c, usplit_model *m)
 {
     US_TRY(read_i64(c, "record/epochs", 0, INT32_MAX, &m->epochs));
@@ -207,7 +207,7 @@ static usplit_status read_record(us_ckpt *c, usplit_model *m)
         status = us_model_add_epoch(m, &epoch);
     }
     us_free(&m->context->allocator, rows);
-    return status;
+    return status == USPLIT_OK ? read_history_kl(c, m) : status;
 }
 
 static usplit_status read_selftest(us_ckpt *c, usplit_model *m)
@@ -238,7 +238,6 @@ static usplit_status read_model(us_ckpt *c, usplit_context *context, usplit_mode
     US_TRY(read_parameters(c, m->graph, "parameters", 0, m->params));
     US_TRY(read_normalisation(c, config.channels, &m->has_normalisation, &m->normalisation));
     US_TRY(read_record(c, m));
-    US_TRY(read_history_kl(c, m));
     return read_selftest(c, m);
 }
 
@@ -262,6 +261,10 @@ static usplit_status read_state(us_ckpt *c, const us_graph *g, us_training_state
     if (!us_ckpt_has(c, us_checkpoint_state_i64[0])) {
         US_FAIL(USPLIT_ERR_STATE, "the file holds a model but no training to take up (resume from the 'last' file)");
     }
+    unknown_levels(s->epoch_level);
+    if (us_ckpt_has(c, "trainer/epoch_levels")) {
+        US_TRY(us_ckpt_read(c, "trainer/epoch_levels", US_CKPT_F64, 1, (int64_t[]){USPLIT_MAX_LEVELS}, s->epoch_level));
+    }
     for (int i = 0; i < US_CHECKPOINT_N_STATE_I64; i++) {
         int64_t value;
         US_TRY(read_i64(c, us_checkpoint_state_i64[i], INT64_MIN, INT64_MAX, &value));
@@ -274,10 +277,6 @@ static usplit_status read_state(us_ckpt *c, const us_graph *g, us_training_state
     }
     if (s->step < 0 || s->epoch < 0 || s->epoch > INT32_MAX || s->item < 0 || s->updates < 0) {
         US_FAIL(USPLIT_ERR_FORMAT, "the training's counters are negative or too large");
-    }
-    unknown_levels(s->epoch_level);
-    if (us_ckpt_has(c, "trainer/epoch_levels")) {
-        US_TRY(us_ckpt_read(c, "trainer/epoch_levels", US_CKPT_F64, 1, (int64_t[]){USPLIT_MAX_LEVELS}, s->epoch_level));
     }
     US_TRY(read_parameters(c, g, "trainer/m", 1, s->m));
     return read_parameters(c, g, "trainer/u", 1, s->u);
