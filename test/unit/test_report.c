@@ -21,6 +21,7 @@
 #include "cli/heldout.h"
 #include "cli/html.h"
 #include "cli/score.h"
+#include "cli/split_preview.h"
 #include "cli/train_report.h"
 #include "cli/train_run.h"
 #include "kernels/philox.h"
@@ -208,6 +209,52 @@ static void encoded_pixels_come_back(void **state)
         assert_memory_equal(back, rgb, sizeof rgb);
         free(bytes);
     }
+}
+
+// Red, green, blue at the middle of a part of a picture file, and the file's height.
+static int64_t look(const char *path, int64_t x, int64_t y, unsigned char *rgb)
+{
+    png_image image;
+    memset(&image, 0, sizeof image);
+    image.version = PNG_IMAGE_VERSION;
+    assert_true(png_image_begin_read_from_file(&image, path));
+    image.format = PNG_FORMAT_RGB;
+    unsigned char *pixels = cli_alloc(PNG_IMAGE_SIZE(image), 1);
+    assert_true(png_image_finish_read(&image, NULL, pixels, 0, NULL));
+    assert_true(x < (int64_t)image.width && y < (int64_t)image.height);
+    memcpy(rgb, pixels + 3 * (y * (int64_t)image.width + x), 3);
+    free(pixels);
+    return (int64_t)image.height;
+}
+
+// The last column of the picture of a split: dark where the channels' mean is the input, red where the input is
+// brighter, blue where it is darker. Deviations are a second row.
+static void preview_shows_what_is_left_over(void **state)
+{
+    (void)state;
+    enum { S = 64, N = S * S, SHOWN = 6 * S, LEFT = 16 + 3 * (SHOWN + 6), TOP = 38 };
+    static float input[N], planes[4 * N];
+    usplit_model_facts model = {.channels = 2};
+    unsigned char rgb[3];
+    char *path = path_of("preview.png");
+    for (int i = 0; i < N; i++) {
+        planes[i] = (float)(i % 50);
+        planes[N + i] = (float)(i % 70);
+        planes[2 * N + i] = planes[3 * N + i] = 1 + (float)(i % 3);
+        float more = i / S < S / 3 ? 0 : i % S < S / 2 ? 20 : -20;  // third above: nothing
+        input[i] = (planes[i] + planes[N + i]) / 2 + more;
+    }
+    assert_int_equal(split_preview_write(path, &model, S, S, input, planes, 0, 0), 0);
+    int64_t height = look(path, LEFT + SHOWN / 2, TOP + SHOWN / 6, rgb);
+    assert_true(rgb[0] < 40 && rgb[1] < 40 && rgb[2] < 40);
+    look(path, LEFT + SHOWN / 4, TOP + 2 * SHOWN / 3, rgb);
+    assert_true(rgb[0] > 100 && rgb[0] > 2 * rgb[2]);
+    look(path, LEFT + 3 * SHOWN / 4, TOP + 2 * SHOWN / 3, rgb);
+    assert_true(rgb[2] > 100 && rgb[2] > 2 * rgb[0]);
+    assert_int_equal(split_preview_write(path, &model, S, S, input, planes, 1, 0), 0);
+    assert_true(look(path, 0, 0, rgb) >= height + SHOWN);
+    unlink(path);
+    free(path);
 }
 
 // ---- Data ---------------------------------------------------------------------------------------------------
@@ -613,6 +660,7 @@ int main(void)
         cmocka_unit_test(text_is_escaped),
         cmocka_unit_test(pictures_are_whole),
         cmocka_unit_test(encoded_pixels_come_back),
+        cmocka_unit_test(preview_shows_what_is_left_over),
         cmocka_unit_test(data_is_judged),
         cmocka_unit_test(report_says_what_happened),
         cmocka_unit_test(resume_keeps_history_and_pictures),
