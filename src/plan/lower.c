@@ -32,6 +32,46 @@ static usplit_status concat(us_lowering *l, int a, int b, int *out)
                                        .h = x.h, .w = x.w}, out);
 }
 
+// Does an expression that reads channels [c0, c0 + c) of the value read across the border of a concatenation, or a part
+// of the noise, which is drawn for all channels at once?
+static int crosses(const us_lowering *l, int v, int c0, int c)
+{
+    const us_value *x = &l->values[v];
+    if (x->kind == US_V_LEAF || x->keep) {
+        return 0;
+    }
+    if (x->kind == US_V_CONCAT) {
+        int first = l->values[x->in[0]].c, second = c0 >= first;
+        return second ? crosses(l, x->in[1], c0 - first, c) : c0 + c > first || crosses(l, x->in[0], c0, c);
+    }
+    if (x->kind == US_V_SLICE) {
+        return crosses(l, x->in[0], c0 + x->c0, c);
+    }
+    int hidden = x->kind == US_V_OP && x->code == US_U_NOISE && (c0 > 0 || c < x->c);
+    for (int i = 0; i < x->n_in && !hidden; i++) {
+        hidden = crosses(l, x->in[i], c0, c);
+    }
+    return hidden;
+}
+
+// A window of a concatenation is one of its parts.
+static usplit_status window(us_lowering *l, int x, const us_value *at, int *out)
+{
+    const us_value in = l->values[x];
+    us_value v = *at;
+    v.kind = US_V_WINDOW;
+    v.n_in = 1;
+    v.in[0] = x;
+    v.c = in.c;
+    if (in.kind == US_V_CONCAT && !in.keep) {
+        int first, second;
+        US_TRY(window(l, in.in[0], at, &first));
+        US_TRY(window(l, in.in[1], at, &second));
+        return concat(l, first, second, out);
+    }
+    return us_emit_value(l, v, out);
+}
+
 static usplit_status leaf(us_lowering *l, int c, int h, int w, us_rect rect, int *out)
 {
     int tensor;
@@ -53,6 +93,32 @@ static int round_up(int n, int m)
 }
 
 // ---- Forward ----
+
+// What is wanted of the value by any node: those that do nothing in prediction hand on their input's.
+static us_rect wanted(const us_lowering *l, int value)
+{
+    us_rect all = {0, 0, 0, 0};
+    for (int i = 0; i < l->graph->n_nodes; i++) {
+        if (l->used[i] && l->forward[i] == value) {
+            all = us_need_both(all, l->need[i]);
+        }
+    }
+    return all;
+}
+
+// The value gets a tensor where the operation could not read it (`parts`: that many equal parts of its channels).
+static usplit_status readable(us_lowering *l, int x, int parts)
+{
+    int c = l->values[x].c / parts, hidden = 0;
+    for (int i = 0; i < parts; i++) {
+        hidden |= crosses(l, x, i * c, c);
+    }
+    if (!hidden) {
+        return USPLIT_OK;
+    }
+    l->values[x].keep = 1;
+    return us_emit_keep(l, x, l->in_backward ? us_emit_full(l, x) : wanted(l, x));
+}
 
 // Is the node the caller's input, perhaps cropped, padded or normalised?
 static int is_input(const us_graph *g, int node)
@@ -127,10 +193,6 @@ static usplit_status forward_bnorm(us_lowering *l, int i, int *out)
     us_plan *p = l->plan;
     const us_node *n = &l->graph->nodes[i];
     int x = l->forward[n->in[0]], train = p->options.mode == US_PLAN_TRAIN;
-    if (l->values[x].kind == US_V_CONCAT) {     // an expression cannot read across the border of a concatenation
-        l->values[x].keep = 1;
-        US_TRY(us_emit_keep(l, x, l->need[n->in[0]]));
-    }
     us_bnorm b = {.node = i, .c = n->c, .gamma = n->weight, .beta = n->bias, .mean = n->mean, .var = n->var,
                   .counter = n->counter, .count = (int64_t)n->h * n->w};
     int *vectors[] = {&b.scale, &b.shift, &b.inverse, &b.centre, &b.ga, &b.gb, &b.gc};
@@ -286,10 +348,9 @@ static usplit_status forward_window(us_lowering *l, int i, int *out)
     int pads = n->dy < 0 || n->dx < 0 || n->dy + n->h > in->h || n->dx + n->w > in->w;
     if (pads) {     // zeros are read outside a tensor, not outside an expression
         l->values[x].keep = 1;
-        US_TRY(us_emit_keep(l, x, l->need[n->in[0]]));
+        US_TRY(us_emit_keep(l, x, wanted(l, x)));
     }
-    return us_emit_value(l, (us_value){.kind = US_V_WINDOW, .n_in = 1, .in = {x}, .dy = n->dy, .dx = n->dx,
-                                       .c = n->c, .h = n->h, .w = n->w}, out);
+    return window(l, x, &(us_value){.dy = n->dy, .dx = n->dx, .h = n->h, .w = n->w}, out);
 }
 
 static us_value drop_of(const us_node *n)
@@ -297,10 +358,36 @@ static us_value drop_of(const us_node *n)
     return (us_value){.ref = n->level, .k = (float)n->w, .k2 = (float)n->c};
 }
 
+// Into how many parts does an operation split its input's channels? 0: it reads no single values of it.
+static int parts_of(const us_node *n, int input)
+{
+    switch (n->op) {
+    case US_OP_GATE:
+    case US_OP_LATENT:
+    case US_OP_KL_FULL: return 2;
+    case US_OP_KL: return input == 1 ? 1 : 2;
+    case US_OP_NLL: return input == 0 ? 2 : 1;
+    case US_OP_BNORM:
+    case US_OP_ELU:
+    case US_OP_LEAKY:
+    case US_OP_SIGMOID:
+    case US_OP_DROPOUT:
+    case US_OP_DROP:
+    case US_OP_ADD:
+    case US_OP_SCALE:
+    case US_OP_MSE: return 1;
+    default: return 0;
+    }
+}
+
 static usplit_status forward(us_lowering *l, int i)
 {
     us_plan *p = l->plan;
     const us_node *n = &l->graph->nodes[i];
+    for (int j = 0; j < n->n_in; j++) {
+        int parts = parts_of(n, j);
+        US_TRY(parts ? readable(l, l->forward[n->in[j]], parts) : USPLIT_OK);
+    }
     int a = n->n_in > 0 ? l->forward[n->in[0]] : -1, b = n->n_in > 1 ? l->forward[n->in[1]] : -1;
     int *out = &l->forward[i];
     const us_value like = {.c = n->c, .h = n->h, .w = n->w};
@@ -361,6 +448,8 @@ static usplit_status sum_of(us_lowering *l, int a, int b, int *out)
         US_TRY(sum_of(l, x.in[1], y.in[1], &second));
         return concat(l, first, second, out);
     }
+    US_TRY(readable(l, a, 1));
+    US_TRY(readable(l, b, 1));
     return op(l, US_U_ADD, &y, a, b, -1, NONE, out);
 }
 
@@ -560,8 +649,7 @@ static usplit_status backward_window(us_lowering *l, int i, int g)
     if (pads) {
         US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
     }
-    US_TRY(us_emit_value(l, (us_value){.kind = US_V_WINDOW, .n_in = 1, .in = {g}, .dy = -n->dy, .dx = -n->dx,
-                                       .c = n->c, .h = in->h, .w = in->w}, &out));
+    US_TRY(window(l, g, &(us_value){.dy = -n->dy, .dx = -n->dx, .h = in->h, .w = in->w}, &out));
     return add_gradient(l, n->in[0], out);
 }
 
@@ -611,6 +699,7 @@ static usplit_status backward(us_lowering *l, int i)
         return USPLIT_OK;
     }
     const us_value like = l->values[g];
+    US_TRY(parts_of(n, 0) ? readable(l, g, 1) : USPLIT_OK);
     switch (n->op) {
     case US_OP_CONV:
     case US_OP_TCONV: return backward_conv(l, i, g);
@@ -640,6 +729,9 @@ static usplit_status backward(us_lowering *l, int i)
         return add_gradient(l, n->in[1], g);
     case US_OP_CONCAT: {
         int a = l->graph->nodes[n->in[0]].c, b = l->graph->nodes[n->in[1]].c;
+        if (crosses(l, g, 0, a) || crosses(l, g, a, b)) {
+            US_TRY(us_emit_keep(l, g, us_emit_full(l, g)));
+        }
         US_TRY(slice(l, g, 0, a, &out));
         US_TRY(add_gradient(l, n->in[0], out));
         US_TRY(slice(l, g, a, b, &out));

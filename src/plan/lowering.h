@@ -62,6 +62,7 @@ typedef struct us_lowering {
 // need.c
 usplit_status us_need(us_lowering *l);
 us_rect us_need_conv_input(const us_node *conv, const us_node *input, us_rect out);
+us_rect us_need_both(us_rect a, us_rect b);     // the smallest window around two
 us_rect us_need_spatial_input(const us_node *node, const us_node *input, us_rect out);
 
 // emit.c

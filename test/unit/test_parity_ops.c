@@ -117,6 +117,29 @@ static void training_agrees_with_the_reference(void **state)
     report("statistics", worst_statistics);
 }
 
+// Levels of one to four blocks, in every variant: the further a value lies back, the likelier it is done again.
+static void levels_of_several_blocks(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * 4 * 4; i += TEST_FEWER) {
+        trial t = {.batch = 2, .threads = 2, .kl_weight = 1, .run_seed = 5};
+        usplit_model_options o = {.struct_size = sizeof o, .family = i % 2, .variant = i / 2 % 4, .blocks = 1 + i / 8,
+                                  .levels = 2, .filters = 6, .patch = 16, .z_dims = {3}};
+        o.lc_count = o.variant == USPLIT_VARIANT_DEEP;
+        o.shared_branch = o.blocks % 2 == 0 && o.variant != USPLIT_VARIANT_VANILLA;
+        o.activation = o.blocks == 3 ? USPLIT_ACTIVATION_RELU : USPLIT_ACTIVATION_ELU;
+        seed = first_seed() * 10000 + 800 + (uint64_t)i;
+        drawn = 0;
+        assert_int_equal(us_net_config_from(&t.config, &o), USPLIT_OK);
+        open_data(&t, o.patch);
+        assert_int_equal(compare_one_training(&t), 1);
+        us_run run = run_of(&t);
+        t.batch = 1;
+        compare_prediction(&t, &run);
+        close_data(&t);
+    }
+}
+
 // Noise as documented: Box-Muller on Philox words keyed by seed, step, sample, level and place.
 static void training_draws_the_documented_noise(void **state)
 {
@@ -396,6 +419,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training_agrees_with_the_reference),
+        cmocka_unit_test(levels_of_several_blocks),
         cmocka_unit_test(training_draws_the_documented_noise),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(statistics_survive_a_large_mean),

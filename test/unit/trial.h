@@ -52,6 +52,7 @@ static inline uint64_t first_seed(void)
 typedef struct trial {
     us_net_config config;
     us_graph *graph;
+    int ops;                    // 1: a graph of single ops, of which config says only the inputs and the target
     int batch, threads;
     double kl_weight, free_bits;
     uint64_t run_seed;
@@ -155,9 +156,30 @@ static inline void open_context(trial *t, int threads)
     TEST_TAKE_DEVICE(t->context);
 }
 
+static inline void describe_ops(const trial *t, char *text, size_t size)
+{
+    const us_graph *g = t->graph;
+    size_t at = (size_t)snprintf(text, size, "seed %llu, batch %d, threads %d, size %d:", (unsigned long long)seed, t->batch,
+                                 t->threads, g->size);
+    for (int i = 0; i < g->n_nodes && at < size; i++) {
+        const us_node *n = &g->nodes[i];
+        at += (size_t)snprintf(text + at, size - at, " %d=%s", i, us_op_name(n->op));
+        for (int j = 0; j < n->n_in && at < size; j++) {
+            at += (size_t)snprintf(text + at, size - at, "%c%d", j ? ',' : '(', n->in[j]);
+        }
+        if (at < size) {
+            at += (size_t)snprintf(text + at, size - at, "%s:%dx%dx%d", n->n_in ? ")" : "", n->c, n->h, n->w);
+        }
+    }
+}
+
 static inline void describe(const trial *t, char *text, size_t size)
 {
     const us_net_config *c = &t->config;
+    if (t->ops) {
+        describe_ops(t, text, size);
+        return;
+    }
     snprintf(text, size,
              "seed %llu: family %d variant %d levels %d context %d filters %d patch %d size %d channels %d "
              "z0 %d dropout %.3g clip %.3g bound %.3g batch %d threads %d kl %.3g free bits %.3g; blocks %d activation %d "
@@ -356,7 +378,7 @@ static inline void move_away(trial *t, us_ref *ref, int node)
 static inline us_ref *open_away_from_kinks(trial *t, us_ref_losses *losses)
 {
     us_ref *ref = open_reference(t, 1);
-    for (int tries = 0; tries < 300; tries++) {
+    for (int tries = 0; tries < 120; tries++) {
         us_ref_run_forward(ref, t->params, t->kl_weight, t->free_bits, losses);
         int node = node_near_a_kink(t, ref);
         if (node < 0) {
@@ -414,7 +436,7 @@ static inline int head_channels(const trial *t)
 static inline void must(const trial *t, usplit_status status)
 {
     if (status != USPLIT_OK) {
-        char text[640];
+        char text[2400];
         describe(t, text, sizeof text);
         fail_msg("status %d: %s\n    %s", status, usplit_error_message(), text);
     }
@@ -507,7 +529,7 @@ static inline void within(const trial *t, const char *what, double error, double
 {
     *worst = fmax(*worst, error / allowed);
     if (!(error <= allowed)) {
-        char text[640];
+        char text[2400];
         describe(t, text, sizeof text);
         fail_msg("%s: error %.3g, allowed %.3g\n    %s", what, error, allowed, text);
     }
