@@ -260,8 +260,8 @@ static void open_chain(trial *t, int number)
 {
     seed = first_seed() * 10000 + (uint64_t)number;
     drawn = 0;
-    *t = (trial){.ops = 1, .batch = pick(1, 3), .threads = pick(1, 3), .kl_weight = uniform(0.1, 2), .run_seed = 77 + seed,
-                 .step = pick(0, 9)};
+    *t = (trial){.ops = 1, .batch = pick(1, 3), .threads = pick(1, 3), .kl_weight = uniform(0.1, 2),
+                 .run_seed = 77 + seed, .step = pick(0, 9)};
     t->config = (us_net_config){.channels = pick(2, 4), .lc_count = pick(0, 2), .dropout = uniform(0.05, 0.5),
                                 .var_clip_max = pick(0, 1) ? uniform(-0.5, 1) : 20};
     us_graph *graph = us_calloc(NULL, 1, sizeof *graph);
@@ -298,8 +298,8 @@ static void training_agrees_with_the_reference(void **state)
         compared += compare_one_training(&t);
         close_data(&t);
     }
-    print_message("%d graphs trained: %d compared, %d left out for a value near a kink, %d refused\n", N_CHAINS, compared,
-                  N_CHAINS - compared - refused, refused);
+    print_message("%d graphs trained: %d compared, %d left out for a value near a kink, %d refused\n", N_CHAINS,
+                  compared, N_CHAINS - compared - refused, refused);
     assert_true(compared + refused >= N_CHAINS * 95 / 100);
     for (int op = 0; op < US_OP_COUNT; op++) {      // but what a caller computes, which test_dip has
         assert_true(seen[op] > 0 || op == US_OP_EXTERN || N_CHAINS < 100);

@@ -93,7 +93,8 @@ static inline int fewest_values(const us_graph *g, int batch)
 static inline void draw_param(trial *t, int number)
 {
     const us_param *p = &t->graph->params[number];
-    double bound = p->fan_in > 0 ? 1 / sqrt((double)p->fan_in) : 0, spread = p->kind == US_PARAM_WEIGHT ? 0.7 * bound : 0.2;
+    double bound = p->fan_in > 0 ? 1 / sqrt((double)p->fan_in) : 0;
+    double spread = p->kind == US_PARAM_WEIGHT ? 0.7 * bound : 0.2;
     double middle = p->kind == US_PARAM_BN_WEIGHT || p->kind == US_PARAM_RUNNING_VAR;
     for (int64_t i = 0; i < p->count; i++) {
         t->params[p->offset + i] =
@@ -159,8 +160,8 @@ static inline void open_context(trial *t, int threads)
 static inline void describe_ops(const trial *t, char *text, size_t size)
 {
     const us_graph *g = t->graph;
-    size_t at = (size_t)snprintf(text, size, "seed %llu, batch %d, threads %d, size %d:", (unsigned long long)seed, t->batch,
-                                 t->threads, g->size);
+    size_t at = (size_t)snprintf(text, size, "seed %llu, batch %d, threads %d, size %d:", (unsigned long long)seed,
+                                 t->batch, t->threads, g->size);
     for (int i = 0; i < g->n_nodes && at < size; i++) {
         const us_node *n = &g->nodes[i];
         at += (size_t)snprintf(text + at, size - at, " %d=%s", i, us_op_name(n->op));
@@ -182,8 +183,8 @@ static inline void describe(const trial *t, char *text, size_t size)
     }
     snprintf(text, size,
              "seed %llu: family %d variant %d levels %d context %d filters %d patch %d size %d channels %d "
-             "z0 %d dropout %.3g clip %.3g bound %.3g batch %d threads %d kl %.3g free bits %.3g; blocks %d activation %d "
-             "logvar %d merge %d kl %d scale %d shared %d ungated %d",
+             "z0 %d dropout %.3g clip %.3g bound %.3g batch %d threads %d kl %.3g free bits %.3g; blocks %d "
+             "activation %d logvar %d merge %d kl %d scale %d shared %d ungated %d",
              (unsigned long long)seed, c->family, c->variant, c->levels, c->lc_count, c->filters, c->patch,
              t->graph->size, c->channels, c->z_dims[0], c->dropout, c->var_clip_max, c->logvar_lower_bound,
              t->batch, t->threads, t->kl_weight, t->free_bits, c->blocks, c->activation, c->logvar, c->merge, c->kl,
@@ -296,8 +297,8 @@ static inline double scan_margin(const trial *t, const us_ref *ref, const us_nod
 }
 
 // A channel with a deviation far below the tensor's largest value, behind a rectifier that lets next to nothing
-// through, say: normalisation divides the rounding error by it. Not so where all values are 0, masked or rectified: these
-// are exact, and no gradient passes them.
+// through, say: normalisation divides the rounding error by it. Not so where all values are 0, masked or rectified:
+// these are exact, and no gradient passes them.
 static inline int amplifies(const trial *t, const us_ref *ref, const us_node *n)
 {
     const double *x = us_ref_value(ref, n->in[0]);
