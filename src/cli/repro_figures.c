@@ -282,7 +282,8 @@ static int write_picture(const repro_request *request, const repro_run *runs, in
         goto done;
     }
     for (int r = 0; r < n_rows; r++) {
-        CLI_TRY(fill_row(&rows[r], request->experiment, n_systems, channels, cells + r * columns, &heights[r], &widths[r]));
+        CLI_TRY(fill_row(&rows[r], request->experiment, n_systems, channels, cells + r * columns, &heights[r],
+                         &widths[r]));
     }
     fill_headings(request, rows[0].any, n_systems, channels, headings);
     picture_panel panel = {

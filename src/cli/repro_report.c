@@ -316,8 +316,8 @@ static void put_notes(FILE *file, const repro_request *request, const repro_run 
             e->evals[0].title);
     if (done != NULL) {
         fprintf(file, "%lld test frame%s; seed %lld, no run was repeated with another; %s; usplit %s, %s.\n\n",
-                (long long)done->result.test_frames, done->result.test_frames == 1 ? "" : "s", (long long)request->seed, done->result.device,
-                done->result.version, done->result.engine);
+                (long long)done->result.test_frames, done->result.test_frames == 1 ? "" : "s",
+                (long long)request->seed, done->result.device, done->result.version, done->result.engine);
     }
     char *chart = cli_format("%s.svg", request->base);
     put_link(file, request->out, chart, e->title);

@@ -354,8 +354,8 @@ static void test_caller_loss(void **state)
     close_network(&t);
 }
 
-// What a plan says before anything is made, but for what the convolutions need, is what a pipe then holds. Parts begin on
-// 256 bytes, so that each may be so much larger.
+// What a plan says before anything is made, but for what the convolutions need, is what a pipe then holds. Parts begin
+// on 256 bytes, so that each may be so much larger.
 static void test_planned_bytes(void **state)
 {
     (void)state;

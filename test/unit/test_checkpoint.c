@@ -1,6 +1,6 @@
-// Checkpoints of every family and option: what is saved, loaded and trained on equals what was never interrupted, to the
-// bit; files without the entries that are optional; files with values that no library of ours writes, each refused with
-// one line.
+// Checkpoints of every family and option: what is saved, loaded and trained on equals what was never interrupted, to
+// the bit; files without the entries that are optional; files with values that no library of ours writes, each refused
+// with one line.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

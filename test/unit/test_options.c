@@ -23,7 +23,8 @@ static void take_data(trial *t, const trial *from)
         const us_param *a = &t->graph->params[p];
         int q = us_graph_param(from->graph, a->name);
         if (q >= 0 && from->graph->params[q].count == a->count) {
-            memcpy(t->params + a->offset, from->params + from->graph->params[q].offset, (size_t)a->count * sizeof(float));
+            memcpy(t->params + a->offset, from->params + from->graph->params[q].offset,
+                   (size_t)a->count * sizeof(float));
         }
     }
     for (int l = 0; l <= t->config.lc_count; l++) {
@@ -326,8 +327,8 @@ static void further_blocks_that_add_nothing_are_none(void **state)
     const usplit_model_options three = {SMALL, .variant = USPLIT_VARIANT_REGULAR, .blocks = 3};
     static const char *const groups[] = {"bottom_up_layers.0.net", "bottom_up_layers.1.net",
                                          "bottom_up_layers.0.lowres_net", "bottom_up_layers.1.lowres_net",
-                                         "top_down_layers.0.deterministic_block", "top_down_layers.1.deterministic_block",
-                                         "final_top_down"};
+                                         "top_down_layers.0.deterministic_block",
+                                         "top_down_layers.1.deterministic_block", "final_top_down"};
     trial a, b;
     char prefix[100];
     open_network(&a, &three, 7);
@@ -409,7 +410,8 @@ static void losses_follow_the_formula(void **state)
     static const usplit_model_options networks[] = {
         {SMALL}, {SMALL, .logvar_lower_bound = -10}, {SMALL, .logvar_lower_bound = 0.3}, {SMALL, .channels = 3},
         {SMALL, .logvar = USPLIT_LOGVAR_NONE}, {SMALL, .family = USPLIT_FAMILY_HAE, .logvar = USPLIT_LOGVAR_NONE},
-        {SMALL, .logvar = USPLIT_LOGVAR_CHANNELWISE}, {SMALL, .logvar = USPLIT_LOGVAR_GLOBAL, .logvar_lower_bound = -10}};
+        {SMALL, .logvar = USPLIT_LOGVAR_CHANNELWISE},
+        {SMALL, .logvar = USPLIT_LOGVAR_GLOBAL, .logvar_lower_bound = -10}};
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) {
         trial t;
         open_network(&t, &networks[i], 9);
@@ -458,7 +460,8 @@ static void log_variances_are_averaged(void **state)
             for (int i = 0; i < area * k; i++) {
                 int64_t at = (int64_t)(s * area + i / k) * 2 * k + i % k;
                 assert_true(v.values[0][at] == v.values[1][at]);       // means pass
-                close_to("log-variance", v.values[0][at + k], logvar == USPLIT_LOGVAR_GLOBAL ? both : mean[i % k], 1e-5);
+                close_to("log-variance", v.values[0][at + k],
+                         logvar == USPLIT_LOGVAR_GLOBAL ? both : mean[i % k], 1e-5);
             }
         }
         drop_view(&v);
