@@ -256,7 +256,8 @@ static int element_bytes(const usplit_context *context)
     return cuda->half ? 2 : 4;
 }
 
-// Activations, inputs and staging; what convolutions need besides is known when they are compiled.
+// Activations, inputs and staging, heads, the gradient of a shared weight; what convolutions need besides is known when
+// they are compiled.
 static int64_t plan_bytes(const usplit_context *context, const us_plan *plan, int workers)
 {
     int64_t element = element_bytes(context), batch = plan->options.batch, inputs = 0;
@@ -265,7 +266,8 @@ static int64_t plan_bytes(const usplit_context *context, const us_plan *plan, in
     }
     int64_t pipes = plan->options.mode == US_PLAN_TRAIN ? 1 : workers;
     int64_t staging = inputs * 4 * (1 + US_CUDA_SLOTS), sums = 8 * batch * plan->n_sums;
-    return pipes * (plan->sample_floats * batch * element + staging + sums);
+    int64_t heads = us_pipe_head_floats(plan) * 4 * 2, shared = us_pipe_shared_weights(plan) * element;
+    return pipes * (plan->sample_floats * batch * element + staging + sums + heads + shared);
 }
 
 static int64_t device_bytes(const us_exec *e)
