@@ -19,6 +19,7 @@ typedef struct us_training_state {
     double seconds;
     // What the training was made with: resuming with other values is refused.
     int64_t seed, batch, n_items, steps_per_epoch;
+    int64_t drawing;            // how patches are drawn and mixed, as one number; 0: as published
 } us_training_state;
 
 // state NULL: the model alone.

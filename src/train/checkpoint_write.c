@@ -133,6 +133,9 @@ static void add_normalisation(entry_list *l, const usplit_model *m)
     add_i64(l, "normalisation/padding", n->padding);
     add_f64(l, "normalisation/padding_value", n->padding_value);
     add_f64(l, "normalisation/pixel_size", n->pixel_size);
+    add_i64(l, us_checkpoint_input[0], n->input);
+    add_i64(l, us_checkpoint_input[1], n->centring);
+    add_f64(l, "normalisation/target_clip_value", n->target_clip_value);
     for (int i = 0; i < k; i++) {
         snprintf(path, sizeof path, "normalisation/channel_name_%d", i);
         if (n->channel_names[i][0]) {

@@ -311,7 +311,7 @@ static usplit_status make_sized(usplit_dataset **d, usplit_context *context, con
                                 int64_t n_channels, const usplit_dataset_options *options)
 {
     sized copy = *s;
-    usplit_dataset_reader reader = {sizeof reader, n_frames, n_channels, sized_size, sized_read, &copy};
+    usplit_dataset_reader reader = {sizeof reader, n_frames, n_channels, sized_size, sized_read, &copy, NULL};
     return usplit_dataset_create_reader(d, context, &reader, options);
 }
 
