@@ -295,7 +295,8 @@ static void check_row(const rows_case *t, int64_t y, int half)
     us_cu_plane planes[MAX_LEVELS];
     us_cu_gather_plan g = {.levels = levels, .channels = 1, .size = size, .padding_value = r->padding_value,
                            .reflect = r->padding == USPLIT_PADDING_REFLECT, .mean = r->mean,
-                           .inverse_deviation = r->inverse_deviation, .target = {.at = -1}};
+                           .inverse_deviation = r->inverse_deviation, .target = {.at = -1}, .any = r->exact,
+                           .held = 1, .exact = r->exact};
     for (int k = 0; k < levels; k++) {
         const us_tile_level *l = &r->levels[k];
         planes[k] = (us_cu_plane){up(l->data, (size_t)((l->end - l->first) * l->width) * 4), l->height, l->width,
@@ -309,14 +310,17 @@ static void check_row(const rows_case *t, int64_t y, int half)
     for (int64_t first = 0; first < t->grid.columns; first += BATCH) {
         int active = t->grid.columns - first < BATCH ? (int)(t->grid.columns - first) : BATCH;
         us_cu_place places[BATCH] = {{0}};
+        us_place any[BATCH];
         for (int s = 0; s < active; s++) {
             places[s] = (us_cu_place){y, (first + s) * t->grid.inner - t->grid.pad, 0, 0};
+            any[s] = (us_place){.y = {y}, .x = {places[s].x}, .weight = {1}};
         }
         us_cu_run run = {.active = active}, *there = up(&run, sizeof run);
         us_cu_place *where = up(places, sizeof places);
+        us_place *anywhere = up(any, sizeof any);
         us_cu_env env = {.run = there, .batch = BATCH, .half = half};
         ok(us_device_alloc(&env.arena, (int64_t)n * (half ? 2 : 4)));
-        ok(us_cu_gather(stream, &env, &g, where, NULL));
+        ok(us_cu_gather(stream, &env, &g, where, anywhere));
         elements_down(got, env.arena, n, half);
         for (int i = 0; i < active * levels; i++) {
             int s = i / levels, k = i % levels;
@@ -326,6 +330,7 @@ static void check_row(const rows_case *t, int64_t y, int half)
             }
         }
         us_device_free(where);
+        us_device_free(anywhere);
         us_device_free(there);
     }
     for (int k = 0; k < levels; k++) {
@@ -344,7 +349,7 @@ static void test_gather_tiles(void **state)
         static rows_case t;
         begin_round(round);
         int coarsest = below(MAX_LEVELS), pad = below(8), inner = 2 * (1 + below(8));
-        t = (rows_case){.grid = {.patch = inner + 2 * pad, .inner = inner, .pad = pad}};
+        t = (rows_case){.grid = {.patch = inner + 2 * pad, .inner = inner, .pad = pad, .exact = round % 4 / 2}};
         assert_int_equal(us_tile_grid_fit(&t.grid, USPLIT_COVER_ALL, coarsest, 16 + below(60), 16 + below(60)),
                          USPLIT_OK);
         usplit_model_normalisation norm = {.clip_value = 900, .input_mean = 300, .input_deviation = 70,
