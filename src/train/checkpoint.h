@@ -4,7 +4,9 @@
 
 #include "net/model.h"
 
-enum { US_CHECKPOINT_FORMAT = 1 };
+// Files are written in the oldest format that holds what they say: 2 has context centred exactly, which a reader of
+// format 1 would not know to do.
+enum { US_CHECKPOINT_FORMAT = 2 };
 
 // Everything of a trainer that is not in the model. m and u: flat, like the parameters.
 typedef struct us_training_state {

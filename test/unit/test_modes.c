@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "ckpt/ckpt.h"
 #include "kernels/philox.h"
 #include "train/trainer.h"
 
@@ -285,6 +286,12 @@ static void files_tell_the_input(void **state)
         must(usplit_model_save(s.model, file("model.h5")));
         must(usplit_model_load(&loaded, s.context, file("model.h5")));
         must(usplit_model_info(loaded, &f));
+        us_ckpt *c;
+        int64_t format;
+        must(us_ckpt_open(&c, &s.context->allocator, file("model.h5")));
+        must(us_ckpt_read(c, "model/format", US_CKPT_I64, 0, NULL, &format));
+        us_ckpt_close(c);
+        assert_int_equal(format, m->centring ? 2 : 1);     // older readers would centre context in their own way
         double weight = m->input == USPLIT_INPUT_MEAN ? 0.5 : m->input == USPLIT_INPUT_SUM ? 1 : 0;
         assert_true(f.input == m->input && f.centring == m->centring);
         assert_true(f.mixture_weight[0] == weight && f.mixture_weight[1] == weight && f.mixture_weight[2] == 0);
