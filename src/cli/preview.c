@@ -33,7 +33,7 @@ typedef struct moment {         // one epoch
 
 struct preview {
     usplit_context *context;
-    int n_channels, n_frames, n_moments, trained_on;
+    int n_channels, n_frames, n_moments, trained_on, input;     // input: USPLIT_INPUT_*
     char (*names)[USPLIT_NAME_BYTES];
     double pixel_size, last_end, cost;  // seconds
     int64_t memory_budget;
@@ -88,6 +88,12 @@ static char *encode(const preview *p, const source *s, const float *plane, int m
 
 // ---- The frames -----------------------------------------------------------------------------------------
 
+// A channel's part in the input. How a measured one is mixed is not known: nothing is shown as left over.
+static float mixed(const preview *p, float grey)
+{
+    return p->input == USPLIT_INPUT_MEAN ? grey / (float)p->n_channels : grey;
+}
+
 static int take_frame(preview *p, const usplit_dataset *dataset, int64_t number, source *s)
 {
     int rc = CLI_FAILED;
@@ -116,7 +122,13 @@ static int take_frame(preview *p, const usplit_dataset *dataset, int64_t number,
             memcpy(plane + y * s->width, whole + (top + y) * w + left, (size_t)s->width * sizeof *plane);
         }
         for (int64_t i = 0; i < n; i++) {
-            s->input[i] += plane[i] / (float)p->n_channels;
+            s->input[i] += mixed(p, plane[i]);
+        }
+    }
+    if (p->input == USPLIT_INPUT_MEASURED) {
+        CLI_LIB(usplit_dataset_get_frame(dataset, number, p->n_channels, 0, whole, &h, &w));
+        for (int64_t y = 0; y < s->height; y++) {
+            memcpy(s->input + y * s->width, whole + (top + y) * w + left, (size_t)s->width * sizeof *whole);
         }
     }
     for (int c = 0; c <= p->n_channels; c++) {
@@ -145,6 +157,7 @@ int preview_open(preview **out, usplit_context *context, const usplit_dataset *d
     CLI_LIB(usplit_dataset_info(dataset, &facts));
     p->context = context;
     p->n_channels = (int)facts.n_channels;
+    p->input = facts.input;
     p->names = names;
     p->pixel_size = pixel_size;
     p->memory_budget = memory_budget;
@@ -217,8 +230,9 @@ static int split(const preview *p, usplit_tiler *tiler, const source *s, char **
     memcpy(rest, s->input, (size_t)n * sizeof *rest);
     for (int64_t i = 0; i < n; i++) {
         for (int c = 0; c < p->n_channels; c++) {
-            rest[i] -= planes[c * n + i] / (float)p->n_channels;
+            rest[i] -= mixed(p, planes[c * n + i]);
         }
+        rest[i] = p->input == USPLIT_INPUT_MEASURED ? 0 : rest[i];
     }
     pictures[0] = encode(p, s, rest, PICTURE_MAP_SIGNED, -s->span / 2, s->span / 2, 0);
     for (int c = 0; c < p->n_channels; c++) {
@@ -353,7 +367,7 @@ void preview_put(const preview *p, FILE *file)
     html_heading(file, p->trained_on ? "Training frames, split" : "Validation frames, split");
     html_paragraph(file, "faint",
                    "%sThe middle of each frame, at most %d x %d pixels. A channel has one contrast everywhere, 0.5 to "
-                   "99.5 percent of its true pixels. Left over: input less mean of the predicted channels, red where "
+                   "99.5 percent of its true pixels. Left over: input less the predicted channels, mixed; red where "
                    "the input is brighter, over half the input's contrast to both sides. Latents at their mean.",
                    p->trained_on ? "There are no validation frames: these were trained on. " : "", SHOWN, SHOWN);
     for (int f = 0; f < p->n_frames; f++) {

@@ -140,7 +140,7 @@ int score_panel_make(score_panel *all, const score *s, const usplit_model *model
         .title = all->title,
         .footer =
             "true and split share their contrast. Under split: RI-PSNR and SSIM; under true: RI-PSNR of the "
-            "input taken as this channel. left over: input - mean of splits (red +, blue -).",
+            "input taken as this channel. left over: input - mixed splits (red +, blue -).",
     };
 done:
     progress_free(&p);

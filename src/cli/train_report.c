@@ -76,6 +76,9 @@ train_report *train_report_open(usplit_context *context, const usplit_model *mod
     for (int c = 0; c < r->model.channels; c++) {
         setup_channel_name(&r->model, c, r->names[c], sizeof r->names[c]);
     }
+    if (r->dataset.unpaired) {
+        goto done;                  // what follows compares the channels of a frame
+    }
     CLI_TRY(datacheck_run(&r->data, dataset, &r->model, r->names, run->clip_quantile));
     r->data_known = 1;
     for (int i = 0; i < r->data.n_warnings && !run->quiet; i++) {
