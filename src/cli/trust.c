@@ -1,0 +1,128 @@
+// The residual's file is written as rows of the prediction come; the input's rows are read a second time.
+#include "cli/trust.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+int trust_open(trust_residual *r, const char *image, const char *path, const tiff_layout *like,
+               const usplit_model_facts *model, float scale)
+{
+    int rc;
+    tiff_layout layout = *like;
+    layout.channels = 1;
+    layout.type = USPLIT_TYPE_F32;
+    memset(layout.names, 0, sizeof layout.names);
+    layout.names[0] = "residual";
+    *r = (trust_residual){.width = like->width, .channels = model->channels, .scale = scale,
+                          .clip_value = model->clip_value};
+    CLI_TRY(tiff_open(&r->src, image));
+    CLI_TRY(tiff_create(&r->writer, path, &layout));
+done:
+    return rc;
+}
+
+int trust_begin_page(trust_residual *r)
+{
+    usplit_residual_free(r->page);
+    return cli_status(usplit_residual_create(&r->page, r->width, r->channels, r->clip_value));
+}
+
+static int make_room(trust_residual *r, int64_t n_rows)
+{
+    if (n_rows <= r->room) {
+        return CLI_OK;
+    }
+    free(r->input);
+    free(r->dst);
+    r->room = 0;
+    r->input = cli_alloc((size_t)(n_rows * r->width), sizeof *r->input);
+    r->dst = cli_alloc((size_t)(n_rows * r->width), sizeof *r->dst);
+    if (r->input == NULL || r->dst == NULL) {
+        return CLI_FAILED;
+    }
+    r->room = n_rows;
+    return CLI_OK;
+}
+
+int trust_add(trust_residual *r, int64_t page, int64_t place, int64_t row, int64_t n_rows, const float *planes)
+{
+    int rc;
+    CLI_TRY(make_room(r, n_rows));
+    CLI_TRY(tiff_read_rows(r->src, page, row, n_rows, r->input));
+    for (int64_t i = 0; r->scale < 1 && i < n_rows * r->width; i++) {
+        r->input[i] *= r->scale;
+    }
+    CLI_LIB(usplit_residual_add(r->page, n_rows, r->input, planes, r->dst));
+    CLI_TRY(tiff_write_rows(r->writer, place, row, n_rows, r->dst));
+done:
+    return rc;
+}
+
+int trust_end_page(trust_residual *r, usplit_residual_facts *facts)
+{
+    *facts = (usplit_residual_facts){.struct_size = sizeof *facts};
+    return cli_status(usplit_residual_info(r->page, facts));
+}
+
+int trust_commit(trust_residual *r)
+{
+    return tiff_commit(r->writer, NULL);
+}
+
+void trust_close(trust_residual *r)
+{
+    usplit_residual_free(r->page);
+    tiff_writer_free(r->writer);
+    tiff_close(r->src);
+    free(r->input);
+    free(r->dst);
+    memset(r, 0, sizeof *r);
+}
+
+void trust_print_residual(const usplit_residual_facts *f)
+{
+    fprintf(stderr,
+            "residual  %.3g %% of the image's range, %.3g %% in the worst hundredth of the pixels; structure %.2f "
+            "(0: noise, 1: shapes)\n",
+            100 * f->score, 100 * f->tail, f->structure);
+}
+
+void trust_json_residual(json *j, const usplit_residual_facts *f)
+{
+    json_begin(j, NULL, '{');
+    json_real(j, "score", f->score);
+    json_real(j, "tail", f->tail);
+    json_real(j, "structure", f->structure);
+    json_real(j, "offset", f->offset);
+    json_real(j, "noise", f->noise);
+    json_real(j, "range", f->range);
+    json_end(j, '}');
+}
+
+void trust_warn(const char *image, int64_t page, const usplit_tiler_result *r, const usplit_model_facts *m)
+{
+    if (!r->input_unusual) {
+        return;
+    }
+    fprintf(stderr,
+            "warning: %s, page %lld: mean %.4g, deviation %.4g is not like the training images (mean %.4g to %.4g, "
+            "deviation %.4g to %.4g): another type, offset or scale? (--sum?)\n",
+            image, (long long)page + 1, r->input_mean, r->input_deviation, m->frame_mean[2], m->frame_mean[3],
+            m->frame_deviation[2], m->frame_deviation[3]);
+}
+
+void trust_warn_calibration(const usplit_model *model, const usplit_tiler_options *o)
+{
+    usplit_calibration c = {.struct_size = sizeof c};
+    int shifts = o->shifts > 1 ? o->shifts : 1;
+    if (!o->calibrated || usplit_model_get_calibration(model, &c) != USPLIT_OK ||
+        (c.samples == o->samples && c.shifts == shifts)) {
+        return;
+    }
+    fprintf(stderr, "warning: the calibration was made with %d samples and %d shifts, these deviations with %d and %d\n",
+            c.samples, c.shifts, o->samples, shifts);
+}
