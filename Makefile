@@ -150,7 +150,7 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 
 # These tests also use the program's modules.
 CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
-CLI_TESTS := $(B)/test/unit/test_tiff $(B)/test/unit/test_score $(B)/test/unit/test_reproduce
+CLI_TESTS := $(B)/test/unit/test_tiff $(B)/test/unit/test_score $(B)/test/unit/test_reproduce $(B)/test/unit/test_check
 $(CLI_TESTS): $(CLI_TEST_OBJ)
 $(CLI_TESTS): LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
 
