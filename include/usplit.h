@@ -784,7 +784,10 @@ typedef struct usplit_calibration {
     double slope[USPLIT_MAX_CHANNELS];  /* calibrated deviation = slope x deviation + offset, not below 0 */
     double offset[USPLIT_MAX_CHANNELS]; /* grey levels */
     double rmse[USPLIT_MAX_CHANNELS];   /* of all pixels, grey levels */
-    double deviation[USPLIT_MAX_CHANNELS];  /* root mean square of the predicted deviations, before the correction */
+    double deviation[USPLIT_MAX_CHANNELS];  /* root mean square of the predicted deviations; with options->calibrated,
+                                   of the corrected ones */
+    double residual_score, residual_tail, residual_structure;   /* as in usplit_residual_facts, means over the frames:
+                                   what is usual for this model, to hold those of an image against. NaN: not known */
 } usplit_calibration;
 
 /* Predicts the frames of a set (USPLIT_SET_*) from the mean of their channels, with options (deviations are set to 1;

@@ -5,6 +5,7 @@
 #include "base/structs.h"
 #include "data/dataset.h"
 #include "image/calibrate.h"
+#include "image/residual.h"
 #include "tile/tile.h"
 
 typedef struct calibrating {
@@ -14,7 +15,8 @@ typedef struct calibrating {
     int channels;
     usplit_tiler *tiler;
     us_calibrate sums[USPLIT_MAX_CHANNELS];
-    int64_t pixels;
+    int64_t pixels, frames;     // so far; frames: with a range, so that there is a score
+    double score, tail, structure;      // sums over them
     // progress over all frames
     usplit_progress_fn progress;
     void *user;
@@ -61,6 +63,23 @@ static void mix(const calibrating *c, int64_t frame, int64_t n, float *input)
     }
 }
 
+static usplit_status add_residual(calibrating *c, us_plane size, const float *input, const float *planes)
+{
+    us_residual r;
+    usplit_residual_facts f;
+    US_TRY(us_residual_open(&r, c->a, size.width, c->channels, c->model->normalisation.clip_value));
+    us_residual_add(&r, size.height, input, planes, NULL);
+    us_residual_get(&r, &f);
+    us_residual_close(&r, c->a);
+    if (f.range > 0) {
+        c->frames++;
+        c->score += f.score;
+        c->tail += f.tail;
+        c->structure += f.structure;
+    }
+    return USPLIT_OK;
+}
+
 static usplit_status add_frame(calibrating *c, int64_t frame)
 {
     us_plane size = us_dataset_plane(c->dataset, frame, 0, 0);
@@ -77,6 +96,7 @@ static usplit_status add_frame(calibrating *c, int64_t frame)
     US_TRY_GOTO(view_of(&src, input, size, 1));
     US_TRY_GOTO(view_of(&dst, planes, size, 2 * k));
     US_TRY_GOTO(usplit_tiler_run(c->tiler, &src, &dst, &result, c->progress ? report : NULL, c));
+    US_TRY_GOTO(add_residual(c, size, input, planes));
     for (int i = 0; i < k; i++) {
         const float *truth = us_dataset_plane(c->dataset, frame, i, 0).data;
         for (int64_t j = 0; j < n; j++) {       // the input is not needed any more
@@ -102,6 +122,9 @@ static usplit_status fit(const calibrating *c, usplit_calibration *out)
         out->rmse[i] = line.rmse;
         out->deviation[i] = line.deviation;
     }
+    out->residual_score = c->frames > 0 ? c->score / (double)c->frames : NAN;
+    out->residual_tail = c->frames > 0 ? c->tail / (double)c->frames : NAN;
+    out->residual_structure = c->frames > 0 ? c->structure / (double)c->frames : NAN;
     out->pixels = c->pixels;
     out->samples = c->tiler->samples;
     out->shifts = c->tiler->shape.shifts;

@@ -131,6 +131,8 @@ static void print_table(const usplit_calibration *c, const usplit_model_facts *m
         printf("%-20.20s %10.4g %10.4g   %.4g x deviation %+.4g\n", setup_channel_name(m, k, name, sizeof name),
                c->rmse[k], c->deviation[k], c->slope[k], c->offset[k]);
     }
+    printf("residual             %.2g %% of an image's range, worst hundredth of the pixels %.2g %%, structure %.2f\n",
+           100 * c->residual_score, 100 * c->residual_tail, c->residual_structure);
 }
 
 static void print_json(const usplit_calibration *c, const usplit_model_facts *m, int test, const char *written)
@@ -157,6 +159,11 @@ static void print_json(const usplit_calibration *c, const usplit_model_facts *m,
         json_end(&j, '}');
     }
     json_end(&j, ']');
+    json_begin(&j, "residual", '{');
+    json_real(&j, "score", c->residual_score);
+    json_real(&j, "tail", c->residual_tail);
+    json_real(&j, "structure", c->residual_structure);
+    json_end(&j, '}');
     json_end(&j, '}');
 }
 

@@ -315,9 +315,7 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
         CLI_TRY(trust_commit(&residual));
     }
     progress_end(&p);
-    for (int64_t i = before; i < total->frames; i++) {
-        trust_warn(name, a->first + i - before, &total->results[i], facts);
-    }
+    trust_warn(name, a->first, total->results + before, total->frames - before, facts);
     total->saturated += saturated;
     if (preview) {
         CLI_TRY(write_preview(&job, facts, a->preview));
@@ -332,8 +330,8 @@ done:
     return rc;
 }
 
-static void print_report(const split_total *t, const usplit_model_facts *m, const usplit_tiler_options *o,
-                         const char *out)
+static void print_report(const split_total *t, const usplit_model *model, const usplit_model_facts *m,
+                         const usplit_tiler_options *o, const char *out)
 {
     char name[USPLIT_NAME_BYTES];
     const usplit_tiler_result *r = &t->last;
@@ -370,7 +368,7 @@ static void print_report(const split_total *t, const usplit_model_facts *m, cons
                 100 * (double)t->saturated / ((double)t->pixels * m->channels * (o->deviations ? 2 : 1)));
     }
     for (int64_t i = 0; t->residuals != NULL && i < t->frames; i++) {
-        trust_print_residual(&t->residuals[i]);
+        trust_print_residual(&t->residuals[i], model);
     }
     fprintf(stderr, "written   %s\n", out);
 }
@@ -517,7 +515,7 @@ int cmd_split(int argc, char **argv)
         CLI_TRY(split_image(&a, &facts, tiler, images.paths[i], outputs.paths[i], preview, &total));
     }
     if (!a.quiet) {
-        print_report(&total, &facts, &options, images.n == 1 ? outputs.paths[0] : a.out);
+        print_report(&total, model, &facts, &options, images.n == 1 ? outputs.paths[0] : a.out);
     }
     if (a.json) {
         print_json(&total, &facts, &options, outputs.paths, (int)outputs.n);

@@ -83,12 +83,20 @@ void trust_close(trust_residual *r)
     memset(r, 0, sizeof *r);
 }
 
-void trust_print_residual(const usplit_residual_facts *f)
+void trust_print_residual(const usplit_residual_facts *f, const usplit_model *model)
 {
-    fprintf(stderr,
-            "residual  %.3g %% of the image's range, %.3g %% in the worst hundredth of the pixels; structure %.2f "
-            "(0: noise, 1: shapes)\n",
-            100 * f->score, 100 * f->tail, f->structure);
+    char usual[96] = "";
+    usplit_calibration c = {.struct_size = sizeof c};
+    if (!(f->range > 0)) {
+        fprintf(stderr, "residual  no score: the image, clipped where the training was, is constant\n");
+        return;
+    }
+    if (usplit_model_get_calibration(model, &c) == USPLIT_OK) {
+        snprintf(usual, sizeof usual, " (usual: %.2g %%, %.2g %%, %.2f)", 100 * c.residual_score, 100 * c.residual_tail,
+                 c.residual_structure);
+    }
+    fprintf(stderr, "residual  %.2g %% of the image's range, worst hundredth of the pixels %.2g %%, structure %.2f%s\n",
+            100 * f->score, 100 * f->tail, f->structure, usual);
 }
 
 void trust_json_residual(json *j, const usplit_residual_facts *f)
@@ -103,16 +111,23 @@ void trust_json_residual(json *j, const usplit_residual_facts *f)
     json_end(j, '}');
 }
 
-void trust_warn(const char *image, int64_t page, const usplit_tiler_result *r, const usplit_model_facts *m)
+void trust_warn(const char *image, int64_t first, const usplit_tiler_result *results, int64_t n,
+                const usplit_model_facts *m)
 {
-    if (!r->input_unusual) {
+    int64_t worst = 0, count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        count += results[i].input_unusual;
+        worst = results[i].input_distance > results[worst].input_distance ? i : worst;
+    }
+    if (count == 0) {
         return;
     }
     fprintf(stderr,
-            "warning: %s, page %lld: mean %.4g, deviation %.4g is not like the training images (mean %.4g to %.4g, "
-            "deviation %.4g to %.4g): another type, offset or scale? (--sum?)\n",
-            image, (long long)page + 1, r->input_mean, r->input_deviation, m->frame_mean[2], m->frame_mean[3],
-            m->frame_deviation[2], m->frame_deviation[3]);
+            "warning: %s: %lld of %lld pages not like the training images; page %lld: mean %.4g, deviation %.4g; "
+            "trained on: mean %.4g to %.4g, deviation %.4g to %.4g\n",
+            image, (long long)count, (long long)n, (long long)(first + worst) + 1, results[worst].input_mean,
+            results[worst].input_deviation, m->frame_mean[2], m->frame_mean[3], m->frame_deviation[2],
+            m->frame_deviation[3]);
 }
 
 void trust_warn_calibration(const usplit_model *model, const usplit_tiler_options *o)

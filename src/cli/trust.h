@@ -33,10 +33,12 @@ int trust_end_page(trust_residual *r, usplit_residual_facts *facts);
 int trust_commit(trust_residual *r);
 void trust_close(trust_residual *r);
 
-void trust_print_residual(const usplit_residual_facts *facts);
+// With what is usual for the model, where it has a calibration.
+void trust_print_residual(const usplit_residual_facts *facts, const usplit_model *model);
 void trust_json_residual(json *j, const usplit_residual_facts *facts);
-// One line on stderr, where the result says that the input is unusual.
-void trust_warn(const char *image, int64_t page, const usplit_tiler_result *result, const usplit_model_facts *model);
+// One line on stderr, where results of an image's n pages, from page `first` on, say that one is unusual.
+void trust_warn(const char *image, int64_t first, const usplit_tiler_result *results, int64_t n,
+                const usplit_model_facts *model);
 
 // One line where deviations are calibrated for another way of predicting than this one.
 void trust_warn_calibration(const usplit_model *model, const usplit_tiler_options *options);

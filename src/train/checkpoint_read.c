@@ -187,6 +187,9 @@ static usplit_status read_calibration(us_ckpt *c, int64_t channels, usplit_model
     US_TRY(us_ckpt_read(c, "calibration/offset", US_CKPT_F64, 1, &channels, k.offset));
     US_TRY(us_ckpt_read(c, "calibration/rmse", US_CKPT_F64, 1, &channels, k.rmse));
     US_TRY(us_ckpt_read(c, "calibration/deviation", US_CKPT_F64, 1, &channels, k.deviation));
+    US_TRY(read_f64(c, "calibration/residual_score", &k.residual_score));
+    US_TRY(read_f64(c, "calibration/residual_tail", &k.residual_tail));
+    US_TRY(read_f64(c, "calibration/residual_structure", &k.residual_structure));
     if (us_model_check_calibration(&k, (int)channels) != USPLIT_OK) {
         US_FAIL(USPLIT_ERR_FORMAT, "the calibration of the deviations is not usable");
     }

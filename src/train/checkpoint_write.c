@@ -164,6 +164,9 @@ static void add_calibration(entry_list *l, const usplit_model *m)
     add_f64s(l, "calibration/offset", c->offset, k);
     add_f64s(l, "calibration/rmse", c->rmse, k);
     add_f64s(l, "calibration/deviation", c->deviation, k);
+    add_f64(l, "calibration/residual_score", c->residual_score);
+    add_f64(l, "calibration/residual_tail", c->residual_tail);
+    add_f64(l, "calibration/residual_structure", c->residual_structure);
 }
 
 static void add_record(entry_list *l, const usplit_model *m)

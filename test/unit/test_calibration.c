@@ -213,7 +213,8 @@ static void train(setup *s, int64_t steps)
 static usplit_calibration some_calibration(void)
 {
     return (usplit_calibration){.struct_size = sizeof(usplit_calibration), .samples = 5, .shifts = 1, .pixels = 1000,
-                                .slope = {2, 1.5}, .offset = {0.25, -3}, .rmse = {9, 8}, .deviation = {4, 5}};
+                                .slope = {2, 1.5}, .offset = {0.25, -3}, .rmse = {9, 8}, .deviation = {4, 5},
+                                .residual_score = 0.02, .residual_tail = 0.1, .residual_structure = 0.5};
 }
 
 static void kept_in_files(void **state)
@@ -280,6 +281,9 @@ static void hostile_values(void **state)
         }
     }
     assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), "calibration/offset", 0, &wrong[0]));
+    refused(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
+    const double over = 1.5;
+    assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), "calibration/residual_structure", 0, &over));
     refused(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
     int64_t none = 0;
     const char *counts[] = {"calibration/samples", "calibration/shifts", "calibration/pixels"};
@@ -378,6 +382,40 @@ static int32_t watch(const usplit_progress *p, void *user)
     return ++s->calls == s->stop_at;
 }
 
+// A test frame as it is has the residual that is usual for the model; with fine stripes in it, which neither channel
+// has, more and with more structure.
+static void third_structure(const setup *s, const usplit_calibration *usual)
+{
+    enum { SIZE = 64, AREA = SIZE * SIZE };
+    static float a[AREA], b[AREA], x[AREA], out[2 * AREA];
+    usplit_residual_facts f[2];
+    usplit_tiler_options o;
+    usplit_tiler *t = NULL;
+    usplit_image src, dst;
+    int64_t frames[64], n = 64;
+    must(usplit_dataset_get_set(s->dataset, USPLIT_SET_TEST, frames, &n));
+    must(usplit_dataset_get_frame(s->dataset, frames[0], 0, 0, a, NULL, NULL));
+    must(usplit_dataset_get_frame(s->dataset, frames[0], 1, 0, b, NULL, NULL));
+    must(usplit_tiler_options_init(&o, sizeof o));
+    o.samples = 8;
+    must(usplit_tiler_create(&t, s->model, &o));
+    must(usplit_image_init(&src, sizeof src, x, USPLIT_TYPE_F32, 1, SIZE, SIZE, 1));
+    must(usplit_image_init(&dst, sizeof dst, out, USPLIT_TYPE_F32, 1, SIZE, SIZE, 2));
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < AREA; i++) {
+            x[i] = (a[i] + b[i]) / 2 + (k == 1 && i / 3 % 2 ? 5.0f : 0);
+        }
+        f[k] = (usplit_residual_facts){.struct_size = sizeof f[k]};
+        must(usplit_tiler_run(t, &src, &dst, NULL, NULL, NULL));
+        must(usplit_image_residual(&src, &dst, INFINITY, NULL, &f[k]));
+        print_message("# residual %.3g, tail %.3g, structure %.3g; usual %.3g, %.3g, %.3g\n", f[k].score, f[k].tail,
+                      f[k].structure, usual->residual_score, usual->residual_tail, usual->residual_structure);
+    }
+    usplit_tiler_free(t);
+    assert_true(f[0].score < 1.5 * usual->residual_score && f[1].score > 1.5 * f[0].score);
+    assert_true(f[1].tail > f[0].tail);
+}
+
 // Fitted on the validation frames, the deviations of the test frames mean their error.
 static void means_the_error_elsewhere(void **state)
 {
@@ -408,6 +446,7 @@ static void means_the_error_elsewhere(void **state)
         assert_true(fabs(log(corrected.deviation[k] / corrected.rmse[k])) <
                     0.5 * fabs(log(raw.deviation[k] / raw.rmse[k])));
     }
+    third_structure(&s, &fitted);
     progress = (seen){.stop_at = 2};
     size_t live = us_alloc_live();
     assert_int_equal(usplit_model_calibrate(s.model, s.dataset, USPLIT_SET_ALL, &o, &raw, watch, &progress),
