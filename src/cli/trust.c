@@ -138,6 +138,6 @@ void trust_warn_calibration(const usplit_model *model, const usplit_tiler_option
         (c.samples == o->samples && c.shifts == shifts)) {
         return;
     }
-    fprintf(stderr, "warning: the calibration was made with %d samples and %d shifts, these deviations with %d and %d\n",
+    fprintf(stderr, "warning: the calibration is for --samples %d --shifts %d, these deviations are of %d and %d\n",
             c.samples, c.shifts, o->samples, shifts);
 }
