@@ -261,9 +261,9 @@ typedef struct usplit_image_seam_facts {
 USPLIT_API usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_t row, int64_t column,
                                             usplit_image_seam_facts *facts);
 
-/* The residual: what a prediction leaves of its input, min(input, clip_value) - mean of the predicted planes. A model is
- * trained on means of its channels, so its planes should give the input back; what they do not is noise, or something
- * that is neither channel. No truth is needed. All figures but `range` and `structure` are shares of the input's range
+/* The residual: what a prediction leaves of its input, min(input, clip_value) - the sum of weight x predicted plane. A
+ * model is trained on means of its channels, so the mean of its planes should give the input back; what it does not is
+ * noise, or something that is neither channel. No truth is needed. All figures but `range` and `structure` are shares of the input's range
  * (0.01: one percent of it), so a change of gain or offset that input and planes share changes nothing. Quantiles come
  * from histograms, to about one percent of their value. */
 typedef struct usplit_residual_facts {
@@ -278,18 +278,19 @@ typedef struct usplit_residual_facts {
                                    towards 1: it has shapes in it, which nobody called noise */
 } usplit_residual_facts;
 
-/* input: 1 frame, 1 channel; prediction: 1 frame of 1 to 8 channels, same size, without planes of deviations. clip_value:
- * what the tiler clipped the input at (usplit_tiler_result); infinity: nothing. residual: where the residual goes, 1
+/* input: 1 frame, 1 channel; prediction: 1 frame of 1 to 8 channels, same size, without planes of deviations. weights:
+ * one of each channel; NULL: their mean, as the tiler's input is, one over their number each. clip_value: what the tiler
+ * clipped the input at (usplit_tiler_result); infinity: nothing. residual: where the residual goes, 1
  * frame, 1 channel, same size; NULL: nowhere. facts->struct_size must be set. */
 USPLIT_API usplit_status usplit_image_residual(const usplit_image *input, const usplit_image *prediction,
-                                               double clip_value, const usplit_image *residual,
-                                               usplit_residual_facts *facts);
+                                               const double *weights, double clip_value,
+                                               const usplit_image *residual, usplit_residual_facts *facts);
 
 /* The same for an image of any height, rows at a time and in order, as usplit_tiler_stream.write gets them: about 1.5 MB
  * whatever the image, and the same figures however many rows come together. One thread at a time. */
 typedef struct usplit_residual usplit_residual;
 USPLIT_API usplit_status usplit_residual_create(usplit_residual **out, int64_t width, int32_t channels,
-                                                double clip_value);
+                                                const double *weights, double clip_value);
 /* input: n_rows x width; planes: `channels` planes of n_rows x width; dst: the residual of these rows, or NULL. */
 USPLIT_API usplit_status usplit_residual_add(usplit_residual *residual, int64_t n_rows, const float *input,
                                              const float *planes, float *dst);

@@ -67,7 +67,7 @@ static usplit_status add_residual(calibrating *c, us_plane size, const float *in
 {
     us_residual r;
     usplit_residual_facts f;
-    US_TRY(us_residual_open(&r, c->a, size.width, c->channels, c->model->normalisation.clip_value));
+    US_TRY(us_residual_open(&r, c->a, size.width, c->channels, NULL, c->model->normalisation.clip_value));
     us_residual_add(&r, size.height, input, planes, NULL);
     us_residual_get(&r, &f);
     us_residual_close(&r, c->a);

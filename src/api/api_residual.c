@@ -11,8 +11,11 @@ struct usplit_residual {
     us_residual r;
 };
 
-static usplit_status check_clip(double clip_value)
+static usplit_status check_numbers(const double *weights, int64_t channels, double clip_value)
 {
+    for (int64_t c = 0; weights && c < channels; c++) {
+        US_CHECK_ARG(isfinite(weights[c]), "weights[%lld] is %g; accepted: finite", (long long)c, weights[c]);
+    }
     US_CHECK_ARG(!isnan(clip_value), "clip_value is NaN; accepted: a grey level, or infinity for no clipping");
     return USPLIT_OK;
 }
@@ -27,19 +30,20 @@ static usplit_status check_finite(const float *values, int64_t n, const char *na
     return USPLIT_OK;
 }
 
-usplit_status usplit_residual_create(usplit_residual **out, int64_t width, int32_t channels, double clip_value)
+usplit_status usplit_residual_create(usplit_residual **out, int64_t width, int32_t channels, const double *weights,
+                                     double clip_value)
 {
     US_CHECK_ARG(out != NULL, "out is NULL");
     *out = NULL;
     US_CHECK_ARG(width >= 1 && width <= MAX_WIDTH, "width is %lld; accepted: 1 to %d", (long long)width, MAX_WIDTH);
     US_CHECK_ARG(channels >= 1 && channels <= USPLIT_MAX_CHANNELS, "channels is %d; accepted: 1 to %d", channels,
                  USPLIT_MAX_CHANNELS);
-    US_TRY(check_clip(clip_value));
+    US_TRY(check_numbers(weights, channels, clip_value));
     usplit_residual *r = us_calloc(NULL, 1, sizeof *r);
     if (!r) {
         return USPLIT_ERR_MEMORY;
     }
-    usplit_status status = us_residual_open(&r->r, NULL, width, channels, clip_value);
+    usplit_status status = us_residual_open(&r->r, NULL, width, channels, weights, clip_value);
     if (status != USPLIT_OK) {
         us_free(NULL, r);
         return status;
@@ -99,8 +103,8 @@ static usplit_status read_view(usplit_image *view, const usplit_image *theirs, c
     return USPLIT_OK;
 }
 
-usplit_status usplit_image_residual(const usplit_image *input, const usplit_image *prediction, double clip_value,
-                                    const usplit_image *residual, usplit_residual_facts *facts)
+usplit_status usplit_image_residual(const usplit_image *input, const usplit_image *prediction, const double *weights,
+                                    double clip_value, const usplit_image *residual, usplit_residual_facts *facts)
 {
     usplit_image x, y, rest;
     US_CHECK_ARG(facts != NULL, "facts is NULL");
@@ -109,7 +113,7 @@ usplit_status usplit_image_residual(const usplit_image *input, const usplit_imag
     if (residual) {
         US_TRY(read_view(&rest, residual, "residual", &x, 1));
     }
-    US_TRY(check_clip(clip_value));
+    US_TRY(check_numbers(weights, y.channels, clip_value));
     usplit_residual_facts f = {.struct_size = sizeof f};
     us_residual r = {0};
     usplit_status status;
@@ -117,7 +121,7 @@ usplit_status usplit_image_residual(const usplit_image *input, const usplit_imag
     if (!line) {
         return USPLIT_ERR_MEMORY;
     }
-    US_TRY_GOTO(us_residual_open(&r, NULL, x.width, (int)y.channels, clip_value));
+    US_TRY_GOTO(us_residual_open(&r, NULL, x.width, (int)y.channels, weights, clip_value));
     for (int64_t i = 0; i < x.height; i++) {
         US_TRY_GOTO(us_view_read(&x, 0, 0, i, 1, line));
         for (int64_t c = 0; c < y.channels; c++) {

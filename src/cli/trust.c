@@ -28,7 +28,7 @@ done:
 int trust_begin_page(trust_residual *r)
 {
     usplit_residual_free(r->page);
-    return cli_status(usplit_residual_create(&r->page, r->width, r->channels, r->clip_value));
+    return cli_status(usplit_residual_create(&r->page, r->width, r->channels, NULL, r->clip_value));
 }
 
 static int make_room(trust_residual *r, int64_t n_rows)

@@ -13,9 +13,13 @@
 static const double LOW = 0.005, HIGH = 0.995, TAIL = 0.99;
 static const double GAUSSIAN = 1.482602218505602;       // standard deviation over median absolute deviation
 
-usplit_status us_residual_open(us_residual *r, const us_allocator *a, int64_t width, int channels, double clip_value)
+usplit_status us_residual_open(us_residual *r, const us_allocator *a, int64_t width, int channels,
+                               const double *weights, double clip_value)
 {
     *r = (us_residual){.width = width, .channels = channels, .clip_value = (float)clip_value};
+    for (int c = 0; c < channels; c++) {
+        r->weights[c] = weights ? weights[c] : 1.0 / channels;
+    }
     usplit_status status;
     US_TRY_GOTO(us_sketch_open(&r->input, a));
     US_TRY_GOTO(us_sketch_open(&r->rest, a));
@@ -46,13 +50,12 @@ static float clipped(const us_residual *r, float x)
 // One row of the residual into r->line.
 static void subtract(us_residual *r, const float *x, const float *planes, int64_t plane)
 {
-    double share = 1.0 / r->channels;
     for (int64_t j = 0; j < r->width; j++) {
         double sum = 0;
         for (int c = 0; c < r->channels; c++) {
-            sum += (double)planes[c * plane + j];
+            sum += r->weights[c] * (double)planes[c * plane + j];
         }
-        r->line[j] = (float)((double)clipped(r, x[j]) - share * sum);
+        r->line[j] = (float)((double)clipped(r, x[j]) - sum);
     }
 }
 

@@ -407,7 +407,7 @@ static void third_structure(const setup *s, const usplit_calibration *usual)
         }
         f[k] = (usplit_residual_facts){.struct_size = sizeof f[k]};
         must(usplit_tiler_run(t, &src, &dst, NULL, NULL, NULL));
-        must(usplit_image_residual(&src, &dst, INFINITY, NULL, &f[k]));
+        must(usplit_image_residual(&src, &dst, NULL, INFINITY, NULL, &f[k]));
         print_message("# residual %.3g, tail %.3g, structure %.3g; usual %.3g, %.3g, %.3g\n", f[k].score, f[k].tail,
                       f[k].structure, usual->residual_score, usual->residual_tail, usual->residual_structure);
     }

@@ -60,7 +60,7 @@ static usplit_residual_facts measure(double clip)
 {
     usplit_image x = view(input, 1), y = view(planes, 2), r = view(rest, 1);
     usplit_residual_facts f = {.struct_size = sizeof f};
-    assert_int_equal(usplit_image_residual(&x, &y, clip, &r, &f), USPLIT_OK);
+    assert_int_equal(usplit_image_residual(&x, &y, NULL, clip, &r, &f), USPLIT_OK);
     return f;
 }
 
@@ -187,7 +187,7 @@ static void rows_come_in_any_portions(void **state)
     usplit_residual_facts whole = measure(140), parts = {.struct_size = sizeof parts};
     static float some[2 * N], again[N];
     usplit_residual *r = NULL;
-    assert_int_equal(usplit_residual_create(&r, W, 2, 140), USPLIT_OK);
+    assert_int_equal(usplit_residual_create(&r, W, 2, NULL, 140), USPLIT_OK);
     assert_int_equal(usplit_residual_info(r, &parts), USPLIT_ERR_STATE);
     size_t live = us_alloc_live();
     for (int row = 0, n; row < H; row += n) {
@@ -206,6 +206,29 @@ static void rows_come_in_any_portions(void **state)
     assert_memory_equal(&whole, &parts, sizeof whole);
     usplit_residual_free(r);
     usplit_residual_free(NULL);
+}
+
+// The sum of the channels is the mean of doubled ones.
+static void weights_count(void **state)
+{
+    (void)state;
+    make_case(5, 3, 20);
+    usplit_residual_facts mean = measure(INFINITY), sum = {.struct_size = sizeof sum};
+    static float kept[N];
+    memcpy(kept, rest, sizeof kept);
+    double weights[2] = {1, 0.25};
+    for (int i = 0; i < N; i++) {                       // exact: powers of two
+        planes[i] *= 0.5f;
+        planes[N + i] *= 2;
+    }
+    usplit_image x = view(input, 1), y = view(planes, 2), r = view(rest, 1);
+    assert_int_equal(usplit_image_residual(&x, &y, weights, INFINITY, &r, &sum), USPLIT_OK);
+    assert_memory_equal(&mean, &sum, sizeof sum);
+    assert_memory_equal(kept, rest, sizeof kept);
+    weights[1] = NAN;
+    assert_int_equal(usplit_image_residual(&x, &y, weights, INFINITY, &r, &sum), USPLIT_ERR_ARGUMENT);
+    usplit_residual *s = NULL;
+    assert_int_equal(usplit_residual_create(&s, W, 2, weights, INFINITY), USPLIT_ERR_ARGUMENT);
 }
 
 static void quantiles_of_odd_numbers(void **state)
@@ -240,28 +263,28 @@ static void bad_calls(void **state)
     usplit_image x = view(input, 1), y = view(planes, 2), r = view(rest, 1), wrong = view(planes, 2);
     usplit_residual_facts f = {.struct_size = sizeof f};
     wrong.height--;
-    assert_int_equal(usplit_image_residual(NULL, &y, INFINITY, NULL, &f), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(usplit_image_residual(&x, NULL, INFINITY, NULL, &f), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(usplit_image_residual(&x, &y, INFINITY, NULL, NULL), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(usplit_image_residual(&x, &y, NAN, NULL, &f), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(usplit_image_residual(&y, &y, INFINITY, NULL, &f), USPLIT_ERR_SHAPE);
-    assert_int_equal(usplit_image_residual(&x, &wrong, INFINITY, NULL, &f), USPLIT_ERR_SHAPE);
-    assert_int_equal(usplit_image_residual(&x, &y, INFINITY, &y, &f), USPLIT_ERR_SHAPE);
-    assert_int_equal(usplit_image_residual(&x, &y, INFINITY, &r, &f), USPLIT_OK);
+    assert_int_equal(usplit_image_residual(NULL, &y, NULL, INFINITY, NULL, &f), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_image_residual(&x, NULL, NULL, INFINITY, NULL, &f), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_image_residual(&x, &y, NULL, INFINITY, NULL, NULL), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_image_residual(&x, &y, NULL, NAN, NULL, &f), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_image_residual(&y, &y, NULL, INFINITY, NULL, &f), USPLIT_ERR_SHAPE);
+    assert_int_equal(usplit_image_residual(&x, &wrong, NULL, INFINITY, NULL, &f), USPLIT_ERR_SHAPE);
+    assert_int_equal(usplit_image_residual(&x, &y, NULL, INFINITY, &y, &f), USPLIT_ERR_SHAPE);
+    assert_int_equal(usplit_image_residual(&x, &y, NULL, INFINITY, &r, &f), USPLIT_OK);
     input[5] = NAN;
-    assert_int_equal(usplit_image_residual(&x, &y, INFINITY, &r, &f), USPLIT_ERR_NUMERIC);
+    assert_int_equal(usplit_image_residual(&x, &y, NULL, INFINITY, &r, &f), USPLIT_ERR_NUMERIC);
     for (int i = 0; i < N; i++) {
         input[i] = 7;
     }
-    assert_int_equal(usplit_image_residual(&x, &y, INFINITY, &r, &f), USPLIT_OK);
+    assert_int_equal(usplit_image_residual(&x, &y, NULL, INFINITY, &r, &f), USPLIT_OK);
     assert_true(f.range == 0 && isnan(f.score) && isnan(f.tail));
     usplit_residual *s = NULL;
-    assert_int_equal(usplit_residual_create(NULL, W, 2, 1), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(usplit_residual_create(&s, 0, 2, 1), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(usplit_residual_create(&s, W, 9, 1), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(usplit_residual_create(&s, W, 2, NAN), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_residual_create(NULL, W, 2, NULL, 1), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_residual_create(&s, 0, 2, NULL, 1), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_residual_create(&s, W, 9, NULL, 1), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(usplit_residual_create(&s, W, 2, NULL, NAN), USPLIT_ERR_ARGUMENT);
     assert_null(s);
-    assert_int_equal(usplit_residual_create(&s, W, 2, 1), USPLIT_OK);
+    assert_int_equal(usplit_residual_create(&s, W, 2, NULL, 1), USPLIT_OK);
     assert_int_equal(usplit_residual_add(s, 0, input, planes, NULL), USPLIT_ERR_ARGUMENT);
     assert_int_equal(usplit_residual_add(s, 1, NULL, planes, NULL), USPLIT_ERR_ARGUMENT);
     planes[W + 3] = INFINITY;
@@ -276,6 +299,7 @@ int main(void)
         cmocka_unit_test(tells_noise_from_structure),
         cmocka_unit_test(scale_does_not_matter),
         cmocka_unit_test(rows_come_in_any_portions),
+        cmocka_unit_test(weights_count),
         cmocka_unit_test(quantiles_of_odd_numbers),
         cmocka_unit_test(bad_calls),
     };

@@ -578,14 +578,14 @@ function usplit_image_seams(plane, tile, row, column, facts)
     @ccall $address(plane::Ptr{usplit_image}, tile::Int64, row::Int64, column::Int64, facts::Ptr{usplit_image_seam_facts})::Int32
 end
 
-function usplit_image_residual(input, prediction, clip_value, residual, facts)
+function usplit_image_residual(input, prediction, weights, clip_value, residual, facts)
     address = symbol(:usplit_image_residual)
-    @ccall $address(input::Ptr{usplit_image}, prediction::Ptr{usplit_image}, clip_value::Cdouble, residual::Ptr{usplit_image}, facts::Ptr{usplit_residual_facts})::Int32
+    @ccall $address(input::Ptr{usplit_image}, prediction::Ptr{usplit_image}, weights::Ptr{Cdouble}, clip_value::Cdouble, residual::Ptr{usplit_image}, facts::Ptr{usplit_residual_facts})::Int32
 end
 
-function usplit_residual_create(out, width, channels, clip_value)
+function usplit_residual_create(out, width, channels, weights, clip_value)
     address = symbol(:usplit_residual_create)
-    @ccall $address(out::Ptr{Ptr{Cvoid}}, width::Int64, channels::Int32, clip_value::Cdouble)::Int32
+    @ccall $address(out::Ptr{Ptr{Cvoid}}, width::Int64, channels::Int32, weights::Ptr{Cdouble}, clip_value::Cdouble)::Int32
 end
 
 function usplit_residual_add(residual, n_rows, input, planes, dst)
