@@ -28,6 +28,7 @@ typedef struct us_slot {
     us_cu_run *run;
     us_cu_sample *samples;
     us_cu_place *places;        // [2][batch]: where patches are cut, and where tiles go
+    us_place *any;              // [batch]: instead of the first half, where the gather plan says so
     float *inputs;              // every external tensor [batch][floats], one after the other
     us_event *copied;           // the device has its copy
 } us_slot;
@@ -47,6 +48,7 @@ typedef struct us_pipe {
     us_cu_run *run;
     us_cu_sample *samples;
     us_cu_place *places;
+    us_place *any;
     us_cu_env env;
     us_slot slots[US_CUDA_SLOTS];
     int slot;                   // the next one

@@ -74,10 +74,63 @@ US_KERNEL(images_gather)(us_cu_gather_plan g, const us_cu_place *places, const u
     }
 }
 
-const char *us_cu_gather(us_stream *s, const us_cu_env *env, const us_cu_gather_plan *plan, const us_cu_place *places)
+// A channel's grey level at pixel (i, j) of its crop.
+US_DEVICE float find_grey(const us_cu_gather_plan *g, const us_place *place, int channel, int level, int64_t i, int64_t j)
+{
+    const us_cu_plane *native = &g->planes[place->frame[channel] * g->levels], *p = native + level;
+    us_edge rows = us_place_edge(place->y[channel], g->size, level, native->height, p->height, g->reflect, g->exact);
+    us_edge columns = us_place_edge(place->x[channel], g->size, level, native->width, p->width, g->reflect, g->exact);
+    const float *data = p->data + (g->held > 1 ? channel : 0) * p->stride;     // an unpaired frame has one channel
+    return us_place_pixel(data, p->first, p->width, &rows, &columns, i, j, g->reflect, g->padding_value);
+}
+
+// As images_gather, of any us_place.
+template <typename T>
+US_KERNEL(images_mix)(us_cu_gather_plan g, const us_place *places, const us_cu_run *run, T *arena, int stretches)
+{
+    int parts = g.levels + 1, part = us_block() / stretches % parts, sample = us_block() / stretches / parts;
+    int pixel = us_block() % stretches * us_threads() + us_thread();
+    int level = part < g.levels ? part : 0;
+    const us_cu_tensor to = part < g.levels ? g.input[part] : g.target;
+    if (to.at < 0 || pixel >= g.size * g.size) {
+        return;
+    }
+    if (sample >= run->active) {
+        clear_pixel(arena + to.at + sample * to.stride, pixel, part < g.levels ? 1 : g.channels);
+        return;
+    }
+    const us_place *place = &places[sample];
+    T *dst = arena + to.at + sample * to.stride;
+    int64_t i, j;
+    us_place_turn(place->turn, g.size, pixel / g.size, pixel % g.size, &i, &j);
+    if (part < g.levels) {
+        float grey = 0;
+        for (int c = 0; c < US_PLACE_CHANNELS; c++) {
+            grey += place->weight[c] == 0 ? 0.0f : place->weight[c] * find_grey(&g, place, c, level, i, j);
+        }
+        us_from_float(us_place_normal(grey, g.mean, g.inverse_deviation), &dst[pixel]);
+        return;
+    }
+    for (int c = 0; c < g.channels; c++) {
+        float grey = place->gain[c] * find_grey(&g, place, c, 0, i, j);
+        us_from_float(us_place_normal(grey, g.target_mean[c], g.target_inverse_deviation[c]),
+                      &dst[(int64_t)pixel * g.channels + c]);
+    }
+}
+
+const char *us_cu_gather(us_stream *s, const us_cu_env *env, const us_cu_gather_plan *plan, const us_cu_place *places,
+                         const us_place *any)
 {
     int64_t stretches = blocks_of((int64_t)plan->size * plan->size);
     int64_t blocks = env->batch * (plan->levels + 1) * stretches;
+    if (plan->any && env->half) {
+        return US_LAUNCH(images_mix<us_half>, blocks, THREADS, 0, s, *plan, any, env->run, (us_half *)env->arena,
+                         (int)stretches);
+    }
+    if (plan->any) {
+        return US_LAUNCH(images_mix<float>, blocks, THREADS, 0, s, *plan, any, env->run, (float *)env->arena,
+                         (int)stretches);
+    }
     if (env->half) {
         return US_LAUNCH(images_gather<us_half>, blocks, THREADS, 0, s, *plan, places, env->run,
                          (us_half *)env->arena, (int)stretches);

@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "kernels/place.h"
 #include "program.h"
 
 #ifdef __cplusplus
@@ -46,6 +47,10 @@ typedef struct us_cu_gather_plan {
     float target_mean[US_CU_CHANNELS], target_inverse_deviation[US_CU_CHANNELS];
     us_cu_tensor input[US_CU_LEVELS + 1];       // [size][size] per level
     us_cu_tensor target;        // [size][size][channels]
+    int32_t any;                // 1: patches are us_place, mixed, turned and centred by the rules of kernels/place.h;
+                                // 0: the mean of one place of the channels, whole pixels
+    int32_t held;               // channels of a plane
+    int32_t exact;              // 1: context centred between pixels
 } us_cu_gather_plan;
 
 typedef struct us_cu_stitch_plan {
@@ -58,9 +63,10 @@ typedef struct us_cu_stitch_plan {
     us_cu_tensor head;          // [inner][inner][values]
 } us_cu_stitch_plan;
 
-// Inputs and targets of the active samples into the arena, zeros for the others; places: [batch], device memory.
+// Inputs and targets of the active samples into the arena, zeros for the others; places, or `any`: [batch], device
+// memory.
 const char *us_cu_gather(struct us_stream *s, const us_cu_env *env, const us_cu_gather_plan *plan,
-                         const us_cu_place *places);
+                         const us_cu_place *places, const us_place *any);
 // One posterior sample of each active tile into the band. The tiles of a launch do not overlap. Samples of a
 // tile come in order, in different launches.
 const char *us_cu_stitch(struct us_stream *s, const us_cu_env *env, const us_cu_stitch_plan *plan,

@@ -122,7 +122,8 @@ static usplit_status allocate_device(us_pipe *p)
         {(void **)&p->counters, (plan->n_programs + 1) * 4},
         {(void **)&p->run, sizeof *p->run},
         {(void **)&p->samples, e->batch * (int64_t)sizeof *p->samples},
-        {(void **)&p->places, 2 * e->batch * (int64_t)sizeof *p->places}};
+        {(void **)&p->places, 2 * e->batch * (int64_t)sizeof *p->places},
+        {(void **)&p->any, e->batch * (int64_t)sizeof *p->any}};
     int n = (int)(sizeof parts / sizeof *parts);
     int64_t bytes = lay(parts, n, NULL);
     const char *text = us_device_alloc((void **)&p->block, bytes);
@@ -139,13 +140,14 @@ static usplit_status allocate_device(us_pipe *p)
 static usplit_status allocate_pinned(us_pipe *p)
 {
     us_exec *e = p->exec;
-    piece parts[4 * US_CUDA_SLOTS + 1];
+    piece parts[5 * US_CUDA_SLOTS + 1];
     int n = 0;
     for (int i = 0; i < US_CUDA_SLOTS; i++) {
         us_slot *s = &p->slots[i];
         parts[n++] = (piece){(void **)&s->run, sizeof *s->run};
         parts[n++] = (piece){(void **)&s->samples, e->batch * (int64_t)sizeof *s->samples};
         parts[n++] = (piece){(void **)&s->places, 2 * e->batch * (int64_t)sizeof *s->places};
+        parts[n++] = (piece){(void **)&s->any, e->batch * (int64_t)sizeof *s->any};
         parts[n++] = (piece){(void **)&s->inputs, e->input_floats * 4};
     }
     parts[n++] = (piece){(void **)&p->head_host, e->train ? 0 : head_floats(e) * 4};
@@ -333,7 +335,7 @@ static usplit_status walk(us_pipe *p)
 // Tiles stay on the device: there is no head to fetch.
 static usplit_status walk_gathered(us_pipe *p)
 {
-    US_CUDA_TRY(us_cu_gather(p->stream, &p->env, &p->exec->gather, p->places));
+    US_CUDA_TRY(us_cu_gather(p->stream, &p->env, &p->exec->gather, p->places, p->any));
     return walk_steps(p);
 }
 
@@ -470,15 +472,18 @@ static usplit_status give_noise(us_pipe *p, const us_run *run, us_slot *slot)
 }
 
 // Where sample i is cut from and, in a band, where its tile goes: the second half of the places.
-static void place_one(const us_exec *e, const us_run *runs, int i, us_cu_place *places)
+static void place_one(const us_exec *e, const us_run *runs, int i, us_slot *slot)
 {
+    us_cu_place *places = slot->places;
     if (e->train) {
         const us_place *q = runs->places + runs->first + i;
-        places[i] = (us_cu_place){.frame = (int32_t)q->frame, .y = q->y, .x = q->x};
+        places[i] = (us_cu_place){.frame = (int32_t)q->frame[0], .y = q->y[0], .x = q->x[0]};
+        slot->any[i] = *q;
         return;
     }
     const us_run *run = &runs[i];
     places[i] = (us_cu_place){.y = run->tile_y, .x = run->tile_x};
+    slot->any[i] = (us_place){.y = {run->tile_y}, .x = {run->tile_x}, .weight = {1}};
     places[e->batch + i] = (us_cu_place){.y = run->tile_y + e->band.pad - e->band.y, .x = run->tile_x + e->band.pad,
                                          .sample = (int32_t)run->step};
 }
@@ -489,10 +494,13 @@ static usplit_status write_inputs(us_pipe *p, us_slot *slot, int n, const us_run
     us_exec *e = p->exec;
     filling f = {p, slot, runs};
     for (int i = 0; gathered && i < n; i++) {
-        place_one(e, runs, i, slot->places);
+        place_one(e, runs, i, slot);
     }
     if (gathered) {
         US_CUDA_TRY(us_copy_up(p->stream, p->places, slot->places, 2 * e->batch * (int64_t)sizeof *p->places));
+        if (e->gather.any) {
+            US_CUDA_TRY(us_copy_up(p->stream, p->any, slot->any, e->batch * (int64_t)sizeof *p->any));
+        }
         return USPLIT_OK;
     }
     if (e->train) {

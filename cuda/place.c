@@ -3,13 +3,20 @@
 
 #include "exec.h"
 
+// Channels of a plane.
+static int held_channels(const us_images *images)
+{
+    return images->held ? images->held : images->channels;
+}
+
 static us_cu_gather_plan gather_plan(const us_exec *e, const us_images *images)
 {
     const us_plan *p = e->plan;
     us_cu_gather_plan g = {.planes = e->planes, .levels = images->levels, .channels = images->channels,
                            .size = images->size, .reflect = images->reflect, .padding_value = images->padding_value,
                            .mean = images->mean, .inverse_deviation = images->inverse_deviation,
-                           .target = {-1, 0}};
+                           .target = {-1, 0}, .any = images->mixed || images->exact,
+                           .held = held_channels(images), .exact = images->exact};
     for (int k = 0; k <= US_CU_LEVELS; k++) {
         int tensor = k < US_MAX_LC && k < images->levels ? p->input[k] : -1;
         g.input[k] = (us_cu_tensor){-1, 0};
@@ -29,7 +36,7 @@ static us_cu_gather_plan gather_plan(const us_exec *e, const us_images *images)
 
 static int64_t held_floats(const us_images *images, const us_rows *r)
 {
-    return r->data ? (images->channels * r->rows * r->width + 63) / 64 * 64 : 0;
+    return r->data ? (held_channels(images) * r->rows * r->width + 63) / 64 * 64 : 0;
 }
 
 static int64_t image_floats(const us_images *images)
@@ -95,7 +102,7 @@ static usplit_status take(us_exec *e, const us_images *images)
             int64_t plane = r.rows * r.width;
             e->host_planes[n] = (us_cu_plane){.data = e->images + at, .height = r.height, .width = r.width,
                                               .first = r.first, .stride = plane};
-            for (int c = 0; r.data && c < images->channels; c++) {
+            for (int c = 0; r.data && c < held_channels(images); c++) {
                 US_CUDA_TRY(us_copy_up(s, e->images + at + c * plane, r.data + c * r.stride, plane * 4));
             }
             at += held_floats(images, &r);

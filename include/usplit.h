@@ -262,7 +262,7 @@ USPLIT_API usplit_status usplit_image_seams(const usplit_image *plane, int64_t t
                                             usplit_image_seam_facts *facts);
 
 /* The residual: what a prediction leaves of its input, min(input, clip_value) - the sum of weight x predicted plane. A
- * model is trained on means of its channels, so the mean of its planes should give the input back; what it does not is
+ * model is trained on means (or sums) of its channels, so those of its planes should give the input back; what it does not is
  * noise, or something that is neither channel. No truth is needed. All figures but `range` and `structure` are shares of the input's range
  * (0.01: one percent of it), so a change of gain or offset that input and planes share changes nothing. Quantiles come
  * from histograms, to about one percent of their value. */
@@ -279,7 +279,7 @@ typedef struct usplit_residual_facts {
 } usplit_residual_facts;
 
 /* input: 1 frame, 1 channel; prediction: 1 frame of 1 to 8 channels, same size, without planes of deviations. weights:
- * one of each channel; NULL: their mean, as the tiler's input is, one over their number each. clip_value: what the tiler
+ * one of each channel (usplit_model_facts.mixture_weight); NULL: one over their number each, their mean. clip_value: what the tiler
  * clipped the input at (usplit_tiler_result); infinity: nothing. residual: where the residual goes, 1
  * frame, 1 channel, same size; NULL: nowhere. facts->struct_size must be set. */
 USPLIT_API usplit_status usplit_image_residual(const usplit_image *input, const usplit_image *prediction,
@@ -314,6 +314,15 @@ enum {
 
 enum { USPLIT_SET_ALL = 0, USPLIT_SET_TRAIN = 1, USPLIT_SET_VALIDATION = 2, USPLIT_SET_TEST = 3 };
 
+/* What the image to split is made of. Training makes it of the channels, by their mean (published) or their sum, or
+ * takes a recorded one. */
+enum { USPLIT_INPUT_MEAN = 0, USPLIT_INPUT_SUM = 1, USPLIT_INPUT_MEASURED = 2 };
+
+/* Where lateral context is centred. FLOORED (published): on a whole pixel of each level, up to 2^k - 1 pixels above and
+ * left of the patch's own centre at level k. EXACT: on that centre, by linear interpolation between the level's pixels.
+ * A network is trained with one or the other, and its file says which. */
+enum { USPLIT_CENTRING_FLOORED = 0, USPLIT_CENTRING_EXACT = 1 };
+
 typedef struct usplit_dataset_options {
     size_t struct_size;
     int32_t split;              /* USPLIT_SPLIT_* */
@@ -330,6 +339,14 @@ typedef struct usplit_dataset_options {
        in one set only. The training set must not be empty. */
     const int64_t *train_frames, *validation_frames, *test_frames;
     int64_t n_train_frames, n_validation_frames, n_test_frames;
+    int32_t input;              /* USPLIT_INPUT_* (MEAN). SUM: as MEAN, but the image is the channels' sum. MEASURED: the
+                                   last channel is a recorded image of the others together; it has its own clip value,
+                                   mean and deviation, and the others, two or more, are the structures */
+    int32_t unpaired;           /* 1: the channels were not recorded together. Each has its own frames, of any number
+                                   and size, divided into sets by itself, and is drawn by itself; frames are numbered
+                                   through all channels, the first channel's first. Not with MEASURED (0) */
+    int32_t centring;           /* USPLIT_CENTRING_* (FLOORED) */
+    int32_t reserved1;
 } usplit_dataset_options;
 
 /* Frames by callback: for readers of any file format. Called on the calling thread only, during
@@ -343,6 +360,8 @@ typedef struct usplit_dataset_reader {
     /* Writes one channel of one frame, row-major height x width, into dst. */
     int32_t (*read)(int64_t frame, int64_t channel, float *dst, void *user);
     void *user;
+    const int64_t *channel_frames;  /* with the option `unpaired`: frames of each channel, which add up to n_frames;
+                                   `read` is asked for a frame in its own channel only. Otherwise NULL */
 } usplit_dataset_reader;
 
 enum { USPLIT_MAX_CHANNELS = 8, USPLIT_NAME_BYTES = 64 };
@@ -351,15 +370,17 @@ typedef struct usplit_dataset_facts {
     size_t struct_size;
     int64_t n_frames, n_train, n_validation, n_test;
     int64_t height, width;      /* of the largest frame */
-    int64_t n_channels;
+    int64_t n_channels;         /* structures: without a measured image of them */
     int64_t bytes;              /* held by this dataset */
-    double clip_value;          /* grey levels */
+    double clip_value;          /* grey levels, of the structures */
     double input_mean, input_deviation;               /* pooled over channels, clipped training frames */
     double target_mean[USPLIT_MAX_CHANNELS];          /* per channel */
     double target_deviation[USPLIT_MAX_CHANNELS];
     int32_t padding;
     int32_t levels;
     double padding_value;
+    int32_t input, unpaired, centring, reserved0;
+    double input_clip_value;    /* grey levels: of a sum, or of measured images; else clip_value */
 } usplit_dataset_facts;
 
 /* Parameters of the paper's synthetic SinosoidalCritters (section 4; data section 1). */
@@ -385,7 +406,7 @@ USPLIT_API usplit_status usplit_dataset_options_init(usplit_dataset_options *opt
 USPLIT_API usplit_status usplit_critter_options_init(usplit_critter_options *options, size_t struct_size);
 
 /* From memory. images: either one view with 2 or more channels, or n_images views of one channel each,
- * all with the same frames and sizes. Pixels must be finite. */
+ * all with the same frames and sizes (`unpaired`: any). Pixels must be finite. */
 USPLIT_API usplit_status usplit_dataset_create(usplit_dataset **out, usplit_context *context,
                                                const usplit_image *images, size_t n_images,
                                                const usplit_dataset_options *options);
@@ -393,7 +414,8 @@ USPLIT_API usplit_status usplit_dataset_create(usplit_dataset **out, usplit_cont
 USPLIT_API usplit_status usplit_dataset_create_reader(usplit_dataset **out, usplit_context *context,
                                                       const usplit_dataset_reader *reader,
                                                       const usplit_dataset_options *options);
-/* Synthetic critters: two channels, constant padding 0 whatever options say about padding. */
+/* Synthetic critters: two channels, constant padding 0 whatever options say about padding; neither measured nor
+ * unpaired. */
 USPLIT_API usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_context *context,
                                                         const usplit_critter_options *critters,
                                                         const usplit_dataset_options *options);
@@ -409,7 +431,8 @@ USPLIT_API usplit_status usplit_dataset_info(const usplit_dataset *dataset, uspl
 USPLIT_API usplit_status usplit_dataset_get_set(const usplit_dataset *dataset, int32_t set, int64_t *frames,
                                                 int64_t *n);
 /* One clipped channel of one frame at a pyramid level, row-major. Size of level k: each side halved k
- * times, rounded down. dst may be NULL to ask for the size only. */
+ * times, rounded down. dst may be NULL to ask for the size only. Channel n_channels is the measured image, where
+ * there is one; an unpaired frame has its own channel only. */
 USPLIT_API usplit_status usplit_dataset_get_frame(const usplit_dataset *dataset, int64_t frame, int64_t channel,
                                                   int32_t level, float *dst, int64_t *height, int64_t *width);
 
@@ -499,8 +522,12 @@ typedef struct usplit_model_facts {
     double pixel_size;          /* micrometres; 0: unknown */
     char channel_names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
     int32_t blocks, activation, logvar, merge, kl, latent_scale, shared_branch, ungated;
-    /* What training inputs looked like, frame by frame (the mean of the channels, clipped): against this the tiler holds
-       an image. 0 frames: not recorded, a file of an older version. */
+    int32_t input, centring;    /* USPLIT_INPUT_*, USPLIT_CENTRING_*; of the training */
+    double target_clip_value;   /* grey levels: of the structures in training; clip_value is the input's */
+    double mixture_weight[USPLIT_MAX_CHANNELS]; /* the input is the sum of weight * structure: 1/K or 1; 0 where it was
+                                   measured, as nothing is known of it */
+    /* What training inputs looked like, frame by frame (as mixed without weights, clipped): against this the tiler holds an
+       image. 0 frames: not recorded: a file of an older version, or unpaired channels. */
     int64_t input_frames;
     double frame_mean[4];       /* of the frames' means: average, deviation between frames, lowest, highest */
     double frame_deviation[4];  /* of the frames' pixel deviations: geometric mean, deviation of the logarithm between
@@ -517,6 +544,8 @@ typedef struct usplit_model_normalisation {
     double padding_value;
     double pixel_size;
     char channel_names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
+    int32_t input, centring;    /* USPLIT_INPUT_*, USPLIT_CENTRING_* */
+    double target_clip_value;   /* 0: the same as clip_value */
 } usplit_model_normalisation;
 
 /* What a pass over patches would need, from the plan, before anything is allocated. */
@@ -603,6 +632,15 @@ typedef struct usplit_trainer_options {
     const char *best_file;      /* checkpoint with the best val_psnr, NULL: none; copied */
     const char *last_file;      /* checkpoint after every epoch and at a stop, with what resuming
                                    needs, NULL: none; copied */
+    int32_t augment;            /* 1: each training patch is mirrored or turned by quarters, one of the eight ways at
+                                   random, all of its levels alike (0) */
+    int32_t fixed_targets;      /* 1: targets keep their grey levels whatever weight their channel is mixed with; 0:
+                                   they are multiplied by it, so that the input stays the targets' mean or sum */
+    double uncorrelated;        /* probability that the channels of a training patch come from places of their own
+                                   instead of one place (0); unpaired channels always do. Not with a measured input */
+    double weight_low[USPLIT_MAX_CHANNELS], weight_high[USPLIT_MAX_CHANNELS];   /* of each training patch, channel c is
+                                   multiplied by a number drawn between them before it is mixed (1, 1); validation
+                                   takes the middle. 0 <= low <= high, high > 0. 1 with a measured input */
 } usplit_trainer_options;
 
 typedef struct usplit_trainer_facts {
@@ -791,7 +829,8 @@ typedef struct usplit_calibration {
                                    what is usual for this model, to hold those of an image against. NaN: not known */
 } usplit_calibration;
 
-/* Predicts the frames of a set (USPLIT_SET_*) from the mean of their channels, with options (deviations are set to 1;
+/* Predicts the frames of a set (USPLIT_SET_*) from their channels, mixed as the model's input is, or from the measured
+ * image, with options (deviations are set to 1;
  * two samples or shifts at least), and fits. The truth is clipped where the model clips. The model is not changed. With
  * options->calibrated the deviations are those corrected by the model's own calibration: a slope near 1 and an offset
  * near 0 on other frames say that it holds. USPLIT_ERR_NUMERIC: a channel's deviations do not differ, or its error does

@@ -1,6 +1,7 @@
 // The calibration of a model's deviations: frames of a dataset predicted one by one, their errors held against the
 // deviations (image/calibrate.h); the result set in a model, and read back.
 #include <math.h>
+#include <string.h>
 
 #include "base/structs.h"
 #include "data/dataset.h"
@@ -50,16 +51,28 @@ static float clipped(float v, float clip)
     return v > clip ? clip : v;
 }
 
-// The input from the frame's channels, as in training.
+static float truth_clip(const calibrating *c)
+{
+    const usplit_model_normalisation *n = &c->model->normalisation;
+    return (float)(n->target_clip_value != 0 ? n->target_clip_value : n->clip_value);
+}
+
+// The input from the frame's channels, as in training; or the measured one.
 static void mix(const calibrating *c, int64_t frame, int64_t n, float *input)
 {
-    float clip = (float)c->model->normalisation.clip_value;
+    float clip = truth_clip(c);
+    int32_t kind = c->model->normalisation.input;
+    if (kind == USPLIT_INPUT_MEASURED) {
+        memcpy(input, us_dataset_plane(c->dataset, frame, c->channels, 0).data, (size_t)n * sizeof *input);
+        return;
+    }
+    double weight = kind == USPLIT_INPUT_SUM ? 1 : 1.0 / c->channels;
     for (int64_t i = 0; i < n; i++) {
         double sum = 0;
         for (int k = 0; k < c->channels; k++) {
             sum += (double)clipped(us_dataset_plane(c->dataset, frame, k, 0).data[i], clip);
         }
-        input[i] = (float)(sum / c->channels);
+        input[i] = (float)(weight * sum);
     }
 }
 
@@ -67,7 +80,15 @@ static usplit_status add_residual(calibrating *c, us_plane size, const float *in
 {
     us_residual r;
     usplit_residual_facts f;
-    US_TRY(us_residual_open(&r, c->a, size.width, c->channels, NULL, c->model->normalisation.clip_value));
+    double weights[USPLIT_MAX_CHANNELS];
+    int32_t kind = c->model->normalisation.input;
+    if (kind == USPLIT_INPUT_MEASURED) {        // nothing is known of how it is mixed
+        return USPLIT_OK;
+    }
+    for (int i = 0; i < c->channels; i++) {
+        weights[i] = kind == USPLIT_INPUT_SUM ? 1 : 1.0 / c->channels;
+    }
+    US_TRY(us_residual_open(&r, c->a, size.width, c->channels, weights, c->model->normalisation.clip_value));
     us_residual_add(&r, size.height, input, planes, NULL);
     us_residual_get(&r, &f);
     us_residual_close(&r, c->a);
@@ -84,7 +105,7 @@ static usplit_status add_frame(calibrating *c, int64_t frame)
 {
     us_plane size = us_dataset_plane(c->dataset, frame, 0, 0);
     int64_t n = size.height * size.width, k = c->channels;
-    float clip = (float)c->model->normalisation.clip_value;
+    float clip = truth_clip(c);
     usplit_tiler_result result = {.struct_size = sizeof result};
     usplit_image src, dst;
     usplit_status status;
@@ -139,6 +160,12 @@ static usplit_status check_data(const usplit_model *model, const usplit_dataset 
     if (f.n_channels != model->graph->config.channels) {
         US_FAIL(USPLIT_ERR_SHAPE, "the dataset has %lld channels, the model %d", (long long)f.n_channels,
                 model->graph->config.channels);
+    }
+    if (f.unpaired || (f.input == USPLIT_INPUT_MEASURED) != (model->normalisation.input == USPLIT_INPUT_MEASURED)) {
+        US_FAIL(USPLIT_ERR_ARGUMENT, "the dataset %s; accepted: %s",
+                f.unpaired ? "is unpaired" : "and the model's training do not both have a measured input",
+                model->normalisation.input == USPLIT_INPUT_MEASURED ? "paired channels with their measured image"
+                                                                     : "paired channels");
     }
     US_TRY(usplit_dataset_get_set(dataset, set, NULL, &n));
     if (n == 0) {

@@ -54,27 +54,33 @@ static usplit_status begin(usplit_dataset **out, const usplit_context *context,
 // ---- From memory --------------------------------------------------------------------------------
 
 typedef struct view_source {
-    usplit_image view[USPLIT_MAX_CHANNELS]; // one of many channels, or one per channel
+    usplit_image view[US_PLACE_CHANNELS]; // one of many channels, or one per channel
     int64_t n_channels;
-    int one_view;
+    int one_view, unpaired;
+    int64_t channel_frames[US_PLACE_CHANNELS];
 } view_source;
 
 static usplit_status view_size(void *user, int64_t frame, int64_t *height, int64_t *width)
 {
-    (void)frame;
     const view_source *s = user;
-    *height = s->view[0].height;
-    *width = s->view[0].width;
+    int c = s->unpaired ? us_data_channel(s->channel_frames, frame, &frame) : 0;
+    const usplit_image *view = &s->view[s->one_view ? 0 : c];
+    *height = view->height;
+    *width = view->width;
     return USPLIT_OK;
 }
 
 static usplit_status view_read(void *user, int64_t frame, int64_t height, int64_t width, float *dst)
 {
     const view_source *s = user;
+    int only = s->unpaired ? us_data_channel(s->channel_frames, frame, &frame) : -1;
     for (int64_t c = 0; c < s->n_channels; c++) {
+        if (only >= 0 && c != only) {
+            continue;
+        }
         const usplit_image *view = &s->view[s->one_view ? 0 : c];
         usplit_status status =
-            us_view_read(view, frame, s->one_view ? c : 0, 0, height, dst + c * height * width);
+            us_view_read(view, frame, s->one_view ? c : 0, 0, height, dst + (only < 0 ? c : 0) * height * width);
         if (status != USPLIT_OK && !s->one_view) {
             char text[512]; // us_view_read's, which cannot know which view this is
             snprintf(text, sizeof text, "%s", us_message_get());
@@ -85,11 +91,10 @@ static usplit_status view_read(void *user, int64_t frame, int64_t height, int64_
     return USPLIT_OK;
 }
 
-static usplit_status read_views(view_source *s, const usplit_image *images, size_t n_images)
+static usplit_status read_views(view_source *s, const usplit_image *images, size_t n_images, int most)
 {
     US_CHECK_ARG(images != NULL, "images is NULL");
-    US_CHECK_ARG(n_images >= 1 && n_images <= USPLIT_MAX_CHANNELS, "n_images is %zu; accepted: 1 to %d",
-                 n_images, USPLIT_MAX_CHANNELS);
+    US_CHECK_ARG(n_images >= 1 && n_images <= (size_t)most, "n_images is %zu; accepted: 1 to %d", n_images, most);
     for (size_t i = 0; i < n_images; i++) {
         // the caller's array has the caller's element size
         const void *theirs = (const char *)images + i * images->struct_size;
@@ -99,7 +104,7 @@ static usplit_status read_views(view_source *s, const usplit_image *images, size
         US_TRY(us_struct_read(&s->view[i], sizeof s->view[i], theirs, name));
         US_TRY(us_view_check(&s->view[i], name));
         const usplit_image *v = &s->view[i], *first = &s->view[0];
-        if (v->frames != first->frames || v->height != first->height || v->width != first->width) {
+        if (!s->unpaired && (v->frames != first->frames || v->height != first->height || v->width != first->width)) {
             US_FAIL(USPLIT_ERR_SHAPE,
                     "%s has %lld frames of %lld x %lld, images[0] %lld of %lld x %lld; accepted: one size",
                     name, (long long)v->frames, (long long)v->height, (long long)v->width,
@@ -112,6 +117,9 @@ static usplit_status read_views(view_source *s, const usplit_image *images, size
     }
     s->one_view = n_images == 1;
     s->n_channels = s->one_view ? s->view[0].channels : (int64_t)n_images;
+    for (int64_t c = 0; c < s->n_channels && c < US_PLACE_CHANNELS; c++) {
+        s->channel_frames[c] = s->view[s->one_view ? 0 : c].frames;
+    }
     return USPLIT_OK;
 }
 
@@ -120,9 +128,13 @@ usplit_status usplit_dataset_create(usplit_dataset **out, usplit_context *contex
 {
     usplit_dataset_options o;
     US_TRY(begin(out, context, options, &o));
-    view_source views = {.n_channels = 0};
-    US_TRY(read_views(&views, images, n_images));
-    us_data_source source = {views.view[0].frames, views.n_channels, 0, view_size, view_read, &views};
+    view_source views = {.unpaired = o.unpaired == 1};
+    US_TRY(read_views(&views, images, n_images, USPLIT_MAX_CHANNELS + (o.input == USPLIT_INPUT_MEASURED)));
+    us_data_source source = {views.view[0].frames, views.n_channels, 0, view_size, view_read, &views,
+                             views.channel_frames};
+    for (int64_t c = 1; views.unpaired && c < views.n_channels && c < US_PLACE_CHANNELS; c++) {
+        source.n_frames += views.channel_frames[c];
+    }
     return us_data_build(out, context, &source, &o);
 }
 
@@ -141,8 +153,10 @@ static usplit_status reader_size(void *user, int64_t frame, int64_t *height, int
 static usplit_status reader_read(void *user, int64_t frame, int64_t height, int64_t width, float *dst)
 {
     const usplit_dataset_reader *r = user;
-    for (int64_t c = 0; c < r->n_channels; c++) {
-        int32_t code = r->read(frame, c, dst + c * height * width, r->user);
+    int64_t number;
+    int only = r->channel_frames ? us_data_channel(r->channel_frames, frame, &number) : -1;
+    for (int64_t c = only < 0 ? 0 : only; c < (only < 0 ? r->n_channels : only + 1); c++) {
+        int32_t code = r->read(frame, c, dst + (only < 0 ? c : 0) * height * width, r->user);
         if (code != 0) {
             US_FAIL(USPLIT_ERR_CALLBACK, "read returned %d for frame %lld, channel %lld", code,
                     (long long)frame, (long long)c);
@@ -162,7 +176,11 @@ usplit_status usplit_dataset_create_reader(usplit_dataset **out, usplit_context 
     US_TRY(us_struct_read(&r, sizeof r, reader, "reader"));
     US_CHECK_ARG(r.frame_size != NULL, "reader: frame_size is NULL");
     US_CHECK_ARG(r.read != NULL, "reader: read is NULL");
-    us_data_source source = {r.n_frames, r.n_channels, 0, reader_size, reader_read, &r};
+    US_CHECK_ARG(o.unpaired == 1 || r.channel_frames == NULL,
+                 "reader: channel_frames is set without the option unpaired; accepted: NULL");
+    US_CHECK_ARG(o.unpaired != 1 || r.channel_frames != NULL,
+                 "reader: channel_frames is NULL; accepted with the option unpaired: the frames of each channel");
+    us_data_source source = {r.n_frames, r.n_channels, 0, reader_size, reader_read, &r, r.channel_frames};
     return us_data_build(out, context, &source, &o);
 }
 
@@ -218,7 +236,7 @@ usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_contex
     US_TRY(us_critters_check(&s.setup));
     o.padding = USPLIT_PADDING_CONSTANT;
     o.padding_value = 0.0;
-    us_data_source source = {c.n_frames, US_CRITTER_CHANNELS, 1, critter_size, critter_read, &s};
+    us_data_source source = {c.n_frames, US_CRITTER_CHANNELS, 1, critter_size, critter_read, &s, NULL};
     return us_data_build(out, context, &source, &o);
 }
 
@@ -227,6 +245,8 @@ usplit_status usplit_dataset_create_critters(usplit_dataset **out, usplit_contex
 typedef struct file_source {
     us_h5_frames *frames;
     int64_t dims[4]; // frames, channels, height, width
+    int unpaired;
+    int64_t channel_frames[US_PLACE_CHANNELS];
 } file_source;
 
 static usplit_status file_size(void *user, int64_t frame, int64_t *height, int64_t *width)
@@ -241,6 +261,10 @@ static usplit_status file_size(void *user, int64_t frame, int64_t *height, int64
 static usplit_status file_read(void *user, int64_t frame, int64_t height, int64_t width, float *dst)
 {
     const file_source *s = user;
+    if (s->unpaired) {
+        int64_t number, channel = us_data_channel(s->channel_frames, frame, &number);
+        return us_h5_frames_read(s->frames, number, channel, dst);
+    }
     for (int64_t c = 0; c < s->dims[1]; c++) {
         US_TRY(us_h5_frames_read(s->frames, frame, c, dst + c * height * width));
     }
@@ -253,10 +277,16 @@ usplit_status usplit_dataset_open(usplit_dataset **out, usplit_context *context,
     usplit_dataset_options o;
     US_TRY(begin(out, context, options, &o));
     US_CHECK_ARG(file != NULL, "file is NULL");
-    file_source s = {.frames = NULL};
+    file_source s = {.unpaired = o.unpaired == 1};
     const char *path = path_in_file ? path_in_file : "/frames";
     US_TRY(us_h5_frames_open(&s.frames, &context->allocator, file, path, s.dims));
-    us_data_source source = {s.dims[0], s.dims[1], 0, file_size, file_read, &s};
+    us_data_source source = {s.dims[0], s.dims[1], 0, file_size, file_read, &s, s.channel_frames};
+    for (int64_t c = 0; c < s.dims[1] && c < US_PLACE_CHANNELS; c++) {
+        s.channel_frames[c] = s.dims[0];
+    }
+    if (s.unpaired && s.dims[1] <= USPLIT_MAX_CHANNELS) {
+        source.n_frames *= s.dims[1];
+    }
     usplit_status status = us_data_build(out, context, &source, &o);
     us_h5_frames_close(s.frames);
     return status;
@@ -287,6 +317,10 @@ usplit_status usplit_dataset_info(const usplit_dataset *dataset, usplit_dataset_
         .padding = s->padding,
         .levels = dataset->levels,
         .padding_value = s->padding_value,
+        .input = s->input,
+        .unpaired = dataset->unpaired,
+        .centring = s->centring,
+        .input_clip_value = s->input_clip_value,
     };
     for (int64_t i = 0; i < dataset->n_frames; i++) {
         const us_frame *frame = &dataset->frames[i];
@@ -325,8 +359,11 @@ usplit_status usplit_dataset_get_frame(const usplit_dataset *dataset, int64_t fr
     US_CHECK_ARG(dataset != NULL, "dataset is NULL");
     US_CHECK_ARG(frame >= 0 && frame < dataset->n_frames, "frame is %lld; accepted: 0 to %lld",
                  (long long)frame, (long long)dataset->n_frames - 1);
-    US_CHECK_ARG(channel >= 0 && channel < dataset->channels, "channel is %lld; accepted: 0 to %d",
-                 (long long)channel, dataset->channels - 1);
+    int own = dataset->frames[frame].channel, last = us_dataset_held(dataset) - 1;
+    US_CHECK_ARG(!dataset->unpaired || channel == own, "channel is %lld; accepted for frame %lld: %d",
+                 (long long)channel, (long long)frame, own);
+    US_CHECK_ARG(dataset->unpaired || (channel >= 0 && channel <= last), "channel is %lld; accepted: 0 to %d",
+                 (long long)channel, last);
     US_CHECK_ARG(level >= 0 && level < dataset->levels, "level is %d; accepted: 0 to %d", level,
                  dataset->levels - 1);
     us_plane plane = us_dataset_plane(dataset, frame, channel, level);

@@ -77,8 +77,12 @@ usplit_status usplit_model_info(const usplit_model *model, usplit_model_facts *f
                             .steps_trained = model->steps, .best_val_psnr = model->best_val_psnr,
                             .pixel_size = n->pixel_size, .blocks = c->blocks, .activation = c->activation,
                             .logvar = c->logvar, .merge = c->merge, .kl = c->kl, .latent_scale = c->latent_scale,
-                            .shared_branch = c->shared_branch, .ungated = c->ungated,
+                            .shared_branch = c->shared_branch, .ungated = c->ungated, .input = n->input,
+                            .centring = n->centring, .target_clip_value = n->target_clip_value,
                             .input_frames = model->input_frames, .has_calibration = model->has_calibration};
+    for (int i = 0; i < c->channels && n->input != USPLIT_INPUT_MEASURED; i++) {
+        f.mixture_weight[i] = n->input == USPLIT_INPUT_SUM ? 1 : 1.0 / c->channels;
+    }
     for (int i = 0; i < c->levels; i++) {
         f.z_dims[i] = c->z_dims[i];
     }
@@ -109,6 +113,13 @@ usplit_status usplit_model_set_normalisation(usplit_model *model, const usplit_m
     US_CHECK_ARG(isfinite(n.padding_value), "padding_value is %g; accepted: finite", n.padding_value);
     US_CHECK_ARG(isfinite(n.pixel_size) && n.pixel_size >= 0, "pixel_size is %g; accepted: 0 (unknown) or more",
                  n.pixel_size);
+    US_CHECK_ARG(n.input >= USPLIT_INPUT_MEAN && n.input <= USPLIT_INPUT_MEASURED,
+                 "input is %d; accepted: USPLIT_INPUT_MEAN (0), _SUM (1), _MEASURED (2)", n.input);
+    US_CHECK_ARG(n.centring == USPLIT_CENTRING_FLOORED || n.centring == USPLIT_CENTRING_EXACT,
+                 "centring is %d; accepted: USPLIT_CENTRING_FLOORED (0), _EXACT (1)", n.centring);
+    US_CHECK_ARG(!isnan(n.target_clip_value), "target_clip_value is NaN; accepted: a grey level, infinity for no "
+                 "clipping, 0 for that of the input");
+    n.target_clip_value = n.target_clip_value == 0 ? n.clip_value : n.target_clip_value;
     for (int i = 0; i < USPLIT_MAX_CHANNELS; i++) {
         US_CHECK_ARG(memchr(n.channel_names[i], 0, USPLIT_NAME_BYTES) != NULL,
                      "channel_names[%d] has no end; accepted: up to %d bytes", i, USPLIT_NAME_BYTES - 1);

@@ -7,7 +7,8 @@
 
 static const usplit_trainer_options defaults = {
     .struct_size = sizeof(usplit_trainer_options), .batch = 32, .max_epochs = 200, .learning_rate = 1e-3,
-    .clip_norm = 0.5, .kl_weight = 1, .lr_factor = 0.5, .lr_patience = 15, .early_stop_patience = 100};
+    .clip_norm = 0.5, .kl_weight = 1, .lr_factor = 0.5, .lr_patience = 15, .early_stop_patience = 100,
+    .weight_low = {1, 1, 1, 1, 1, 1, 1, 1}, .weight_high = {1, 1, 1, 1, 1, 1, 1, 1}};
 
 usplit_status usplit_trainer_options_init(usplit_trainer_options *options, size_t struct_size)
 {
@@ -34,6 +35,10 @@ static usplit_status check_options(const usplit_trainer_options *o)
     US_CHECK_ARG(o->lr_patience >= 0 && o->early_stop_patience >= 1,
                  "lr_patience is %d, early_stop_patience %d; accepted: 0 or more, 1 or more", o->lr_patience,
                  o->early_stop_patience);
+    US_CHECK_ARG((o->augment == 0 || o->augment == 1) && (o->fixed_targets == 0 || o->fixed_targets == 1),
+                 "augment is %d, fixed_targets %d; accepted: 0, 1", o->augment, o->fixed_targets);
+    US_CHECK_ARG(o->uncorrelated >= 0 && o->uncorrelated <= 1, "uncorrelated is %g; accepted: 0 to 1",
+                 o->uncorrelated);
     return USPLIT_OK;
 }
 

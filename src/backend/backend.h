@@ -5,14 +5,10 @@
 #define US_BACKEND_H
 
 #include "base/context.h"
+#include "kernels/place.h"
 #include "plan/plan.h"
 
 typedef struct us_exec us_exec;
-
-// Where a patch lies: its first pixel, which may be outside the image.
-typedef struct us_place {
-    int64_t frame, y, x;
-} us_place;
 
 // One pyramid level of a frame: all of its rows, or a window of them.
 typedef struct us_rows {
@@ -30,6 +26,9 @@ typedef struct us_images {
     int reflect;                // 0: constant padding
     float padding_value, mean, inverse_deviation;
     const float *target_mean, *target_inverse_deviation;    // [channels]; NULL: no targets
+    int held;                   // channels in the memory of a frame, where they are not `channels`; 0: they are
+    int exact;                  // 1: context centred between pixels (kernels/place.h)
+    int mixed;                  // training, 1: patches may be any us_place; 0: the mean of its first channel's place
 } us_images;
 
 // A band of tiles on the device: what predicted tiles are put together in (data 5.4, 5.5).

@@ -52,7 +52,7 @@ typedef struct us_plugin {
 
 #define US_PLUGIN_SHAPE                                                                                                \
     ((int32_t)(sizeof(us_backend) + 1000 * sizeof(us_run) + 100000 * sizeof(us_plugin) + 7 * sizeof(us_plan) +         \
-               sizeof(us_images) + sizeof(us_tally) + sizeof(us_plugin_host) + sizeof(us_device_options)))
+               sizeof(us_images) + 11 * sizeof(us_place) + sizeof(us_tally) + sizeof(us_plugin_host) + sizeof(us_device_options)))
 
 typedef const us_plugin *(*us_plugin_open_fn)(const us_plugin_host *host);
 

@@ -17,7 +17,7 @@ enum { SAMPLES = 10 };          // where neither samples nor shifts are asked fo
 
 static const arg_usage usage = {
     "calibrate", "model.h5 --channel A --channel B [...] --overwrite|-o new.h5 [options]",
-    "Splits the mean of the channels, compares the predicted deviations with the real errors, and stores\n"
+    "Splits the mixed channels, compares the predicted deviations with the real errors, and stores\n"
     "in the model how one becomes the other. Give images that were not trained on, and the prediction\n"
     "options that you will split with. Channels are named as in usplit train. With --test nothing is\n"
     "stored: the model's own calibration is measured on these images.",
@@ -28,7 +28,7 @@ typedef struct calibrate_args {
     machine_args machine;
     tiler_args tiler;
     arg_list channels;
-    const char *out;
+    const char *out, *mixture;
     int overwrite, test, json, quiet;
 } calibrate_args;
 
@@ -44,6 +44,7 @@ static int parse(calibrate_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
+        {"--mixture", NULL, ARG_TEXT, &a->mixture, 0, 0, "PATH", "measured images, for a model trained on such"},
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "FILE.h5", "where the calibrated model goes"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL,
@@ -77,6 +78,9 @@ static int parse(calibrate_args *a, arg_list *rest, int argc, char **argv)
     if (a->out != NULL && files_exists(a->out) && !a->overwrite) {
         return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->out);
     }
+    if (a->mixture != NULL) {
+        a->channels.items[a->channels.n++] = a->mixture;
+    }
     return CLI_OK;
 }
 
@@ -93,7 +97,8 @@ static int32_t follow(const usplit_progress *now, void *user)
 }
 
 // All frames in one set: none of them is trained on here.
-static int open_frames(usplit_dataset **out, usplit_context *context, frame_set *set, const arg_list *channels)
+static int open_frames(usplit_dataset **out, usplit_context *context, frame_set *set, const arg_list *channels,
+                       int32_t input)
 {
     usplit_dataset_reader reader;
     usplit_dataset_options o;
@@ -114,6 +119,7 @@ static int open_frames(usplit_dataset **out, usplit_context *context, frame_set 
     o.n_train_frames = n;
     o.clip_quantile = 1;        // the model's clip value counts
     o.levels = 1;
+    o.input = input;
     CLI_LIB(usplit_dataset_create_reader(out, context, &reader, &o));
 done:
     free(frames);
@@ -195,7 +201,8 @@ int cmd_calibrate(int argc, char **argv)
     CLI_TRY(score_tiler_options(&options, &a.tiler));
     options.deviations = 1;
     options.calibrated = a.test;
-    CLI_TRY(open_frames(&dataset, context, &set, &a.channels));
+    CLI_TRY(open_frames(&dataset, context, &set, &a.channels,
+                        a.mixture != NULL ? USPLIT_INPUT_MEASURED : USPLIT_INPUT_MEAN));
     cli_on_signal(stop, &w);
     CLI_LIB(usplit_model_calibrate(model, dataset, USPLIT_SET_ALL, &options, &c, follow, &w));
     progress_end(&w.line);

@@ -14,7 +14,7 @@
 
 static const arg_usage usage = {
     "eval", "model.h5 --channel A --channel B [...] [options]",
-    "Mixes the channels (their mean), splits the mixture and compares. Channels are clipped where\n"
+    "Mixes the channels as the training did, splits the mixture and compares. Channels are clipped where\n"
     "training clipped them, and compared in normalised units per frame; the table shows means over\n"
     "frames. Give images that were not trained on. Channels are named as in usplit train.",
     "usplit eval model.h5 --channel test/nuclei --channel test/actin --picture eval.png",
@@ -24,6 +24,7 @@ typedef struct eval_args {
     machine_args machine;
     tiler_args tiler;
     arg_list channels;
+    const char *mixture;
     const char *names, *picture, *out;
     int64_t drop_last;
     int overwrite, json, quiet;
@@ -36,6 +37,7 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
+        {"--mixture", NULL, ARG_TEXT, &a->mixture, 0, 0, "PATH", "measured images, for a model trained on such"},
         {"--names", NULL, ARG_TEXT, &a->names, 0, 0, "A,B", "names of the structures (the model's)"},
         {"--drop-last", NULL, ARG_INT, &a->drop_last, 0, 1 << 24, "N",
          "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
@@ -61,6 +63,9 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
     }
     if (a->channels.n < 2) {
         return cli_error(CLI_USAGE, "give every channel: --channel A --channel B");
+    }
+    if (a->mixture != NULL) {
+        a->channels.items[a->channels.n++] = a->mixture;
     }
     return CLI_OK;
 }

@@ -80,6 +80,10 @@ static void print_training(const usplit_model_facts *f)
     printf("input     mean %.5g, deviation %.5g grey levels; clipped at %.5g; %s outside\n", f->input_mean,
            f->input_deviation, f->clip_value,
            f->padding == USPLIT_PADDING_REFLECT ? "reflected" : "constant");
+    if (f->input != USPLIT_INPUT_MEAN || f->centring != USPLIT_CENTRING_FLOORED) {
+        printf("          of %s; %s; structures clipped at %.5g\n", names_title(&names_input, f->input),
+               names_title(&names_centring, f->centring), f->target_clip_value);
+    }
     for (int c = 0; c < f->channels; c++) {
         printf("%s%s: mean %.5g, deviation %.5g\n", c == 0 ? "channels  " : "          ",
                setup_channel_name(f, c, name, sizeof name), f->target_mean[c], f->target_deviation[c]);
@@ -177,7 +181,10 @@ static void json_model(json *j, const usplit_model_facts *f)
     if (!f->has_normalisation) {
         return;
     }
+    json_text(j, "input", names_word(&names_input, f->input));
+    json_text(j, "centring", names_word(&names_centring, f->centring));
     json_real(j, "clip_value", f->clip_value);
+    json_real(j, "target_clip_value", f->target_clip_value);
     json_real(j, "input_mean", f->input_mean);
     json_real(j, "input_deviation", f->input_deviation);
     json_real(j, "pixel_size", f->pixel_size);
@@ -194,6 +201,7 @@ static void json_model(json *j, const usplit_model_facts *f)
         char name[USPLIT_NAME_BYTES];
         json_begin(j, NULL, '{');
         json_text(j, "name", setup_channel_name(f, c, name, sizeof name));
+        json_real(j, "weight", f->mixture_weight[c]);
         json_real(j, "mean", f->target_mean[c]);
         json_real(j, "deviation", f->target_deviation[c]);
         json_end(j, '}');

@@ -500,6 +500,11 @@ int cmd_split(int argc, char **argv)
     CLI_TRY(plan_outputs(&a, &rest, &images, &outputs));
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
+    if (a.residual != NULL && facts.input == USPLIT_INPUT_MEASURED) {
+        rc = cli_error(CLI_FAILED, "--residual: the model was trained on measured images, and nothing is known of how "
+                       "their channels mix");
+        goto done;
+    }
     CLI_TRY(score_tiler_options(&options, &a.tiler));
     options.deviations = a.deviations;
     options.calibrated = a.calibrated;

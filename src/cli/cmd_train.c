@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/frames.h"
+#include "cli/mixing_args.h"
 #include "cli/setup.h"
 #include "cli/sources.h"
 #include "cli/text.h"
@@ -15,10 +16,10 @@
 
 static const arg_usage usage = {
     "train", "--channel A --channel B [...] -o model.h5 [options]",
-    "Learns to split the mean of the channels into the channels. Each --channel is a TIFF file (its\n"
-    "pages are frames), a folder of TIFFs, or several with commas between; file.tif@2 is the second\n"
-    "channel of a file with several. Folders are sorted and paired by name. Ctrl-C stops and keeps a\n"
-    "file to go on from (--resume).",
+    "Learns to split the mean of the channels into the channels; other inputs are under Mixing. Each\n"
+    "--channel is a TIFF file (its pages are frames), a folder of TIFFs, or several with commas\n"
+    "between; file.tif@2 is the second channel of a file with several. Folders are sorted and paired\n"
+    "by name. Ctrl-C stops and keeps a file to go on from (--resume).",
     "usplit train --channel train/nuclei --channel train/actin --names nuclei,actin -o model.h5",
 };
 
@@ -26,6 +27,7 @@ typedef struct train_args {
     machine_args machine;
     network_args network;
     image_sources sources;
+    mixing_args mixing;
     const char *data, *out, *names, *history;
     int64_t batch, epochs, steps, steps_per_epoch, val_patches, patience, lr_patience, memory;
     double minutes, lr, kl_weight, free_bits, clip_norm, clip_quantile, test_fraction, padding_value;
@@ -36,6 +38,7 @@ static int parse(train_args *a, int argc, char **argv)
 {
     memset(a, 0, sizeof *a);
     a->network = network_args_none;
+    a->mixing = mixing_args_none;
     a->batch = a->epochs = a->steps = a->steps_per_epoch = a->val_patches = -1;
     a->patience = a->lr_patience = a->memory = -1;
     a->minutes = a->lr = a->kl_weight = a->free_bits = a->clip_norm = NAN;
@@ -57,6 +60,7 @@ static int parse(train_args *a, int argc, char **argv)
         {"--padding-value", NULL, ARG_REAL, &a->padding_value, -1e30, 1e30, "V",
          "grey level of constant padding (0)"},
         {"--names", NULL, ARG_TEXT, &a->names, 0, 0, "A,B", "names of the structures"},
+        MIXING_SPECS(a->mixing, a->sources),
         {"Network", NULL, 0, NULL, 0, 0, NULL, NULL},
         NETWORK_SPECS(a->network),
         {"Training", NULL, 0, NULL, 0, 0, NULL, NULL},
@@ -105,6 +109,10 @@ static int parse(train_args *a, int argc, char **argv)
     if (a->data == NULL ? a->sources.channels.n < 2 : a->sources.channels.n > 0) {
         return cli_error(CLI_USAGE, "give two or more --channel, or --data file.h5");
     }
+    rc = mixing_check(&a->mixing, &a->sources, a->data != NULL);
+    if (rc != CLI_OK) {
+        return rc;
+    }
     return sources_check(&a->sources);
 }
 
@@ -142,6 +150,7 @@ static int make_dataset(usplit_dataset **out, usplit_context *context, const tra
     o.validation_fraction = !isnan(a->sources.val_fraction) ? a->sources.val_fraction : o.validation_fraction;
     o.test_fraction = !isnan(a->test_fraction) ? a->test_fraction : o.test_fraction;
     o.levels = levels;
+    mixing_dataset(&o, &a->mixing, &a->sources);
     *clip_quantile = o.clip_quantile;
     if (a->data != NULL) {
         CLI_LIB(usplit_dataset_open(out, context, a->data, NULL, &o));
@@ -253,7 +262,7 @@ int cmd_train(int argc, char **argv)
         CLI_TRY(setup_load(&model, &facts, context, files.last));
         CLI_TRY(setup_check_network(&facts, &a.network));
     } else if (a.data == NULL) {
-        CLI_TRY(setup_network(&network, &a.network, a.sources.channels.n));
+        CLI_TRY(setup_network(&network, &a.network, a.sources.channels.n - mixing_is_measured(&a.mixing)));
         CLI_LIB(usplit_model_create(&model, context, &network));
         CLI_LIB(usplit_model_info(model, &facts));
     }
@@ -273,6 +282,7 @@ int cmd_train(int argc, char **argv)
     run.quiet = a.quiet;
     frames_free(&set);
     CLI_TRY(trainer_options(&options, &a));
+    CLI_TRY(mixing_trainer(&options, &a.mixing, (int)data.n_channels));
     rc = train_run(context, model, dataset, &options, &files, &run, &result);
     if (rc == CLI_OK || rc == CLI_CANCELLED) {
         print_result(&a, &files, &result, rc == CLI_CANCELLED);

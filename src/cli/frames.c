@@ -157,8 +157,8 @@ int frames_add(frame_set *set, const arg_list *channels, int64_t *n_added)
     int rc;
     size_t first = set->files[0].n;
     int64_t before = set->n_frames;
-    if (channels->n > USPLIT_MAX_CHANNELS) {
-        return cli_error(CLI_USAGE, "%d channels given; at most %d", channels->n, USPLIT_MAX_CHANNELS);
+    if (channels->n > FRAMES_MAX_CHANNELS) {
+        return cli_error(CLI_USAGE, "%d channels given; at most %d", channels->n, FRAMES_MAX_CHANNELS);
     }
     set->n_channels = channels->n;
     for (int c = 0; c < channels->n; c++) {
@@ -227,7 +227,7 @@ char *frames_name(const frame_set *set, int64_t frame)
 
 void frames_free(frame_set *set)
 {
-    for (int c = 0; c < USPLIT_MAX_CHANNELS; c++) {
+    for (int c = 0; c < FRAMES_MAX_CHANNELS; c++) {
         tiff_close(set->open[c]);
         files_list_free(&set->files[c]);
     }

@@ -14,14 +14,16 @@ typedef struct frame_place {
     int64_t page, row, height, width;   // rows [row, row + height) of the page
 } frame_place;
 
+enum { FRAMES_MAX_CHANNELS = USPLIT_MAX_CHANNELS + 1 };     // structures, and a measured image of them
+
 typedef struct frame_set {
     int n_channels;
-    files_list files[USPLIT_MAX_CHANNELS];      // paired: the same number in each
+    files_list files[FRAMES_MAX_CHANNELS];      // paired: the same number in each
     frame_place *frames;
     int64_t n_frames;
     double pixel_size;          // micrometres, of the first file that says; 0: none does
-    tiff_file *open[USPLIT_MAX_CHANNELS];       // the file last read of each channel
-    size_t open_index[USPLIT_MAX_CHANNELS];
+    tiff_file *open[FRAMES_MAX_CHANNELS];       // the file last read of each channel
+    size_t open_index[FRAMES_MAX_CHANNELS];
 } frame_set;
 
 // Adds the frames of one list per channel. Each item is a file, a folder or several with commas between;

@@ -35,6 +35,14 @@
     X(USPLIT_LATENT_SCALE_PAPER, "paper", "as the paper's text")      \
     X(USPLIT_LATENT_SCALE_NONE, "none", "none")
 
+#define INPUTS(X)                                             \
+    X(USPLIT_INPUT_MEAN, "mean", "the mean of the channels")  \
+    X(USPLIT_INPUT_SUM, "sum", "the sum of the channels")     \
+    X(USPLIT_INPUT_MEASURED, "measured", "measured images")
+#define CENTRINGS(X)                                                     \
+    X(USPLIT_CENTRING_FLOORED, "floored", "context on whole pixels")     \
+    X(USPLIT_CENTRING_EXACT, "exact", "exactly centred context")
+
 #define WORD(value, word, title) [value] = word,
 #define TITLE(value, word, title) [value] = title,
 #define CHOICE(value, word, title) "|" word
@@ -51,6 +59,8 @@ TABLE(logvar, LOGVARS);
 TABLE(merge, MERGES);
 TABLE(kl, KLS);
 TABLE(latent_scale, LATENT_SCALES);
+TABLE(input, INPUTS);
+TABLE(centring, CENTRINGS);
 
 const char *names_word(const name_table *table, int32_t value)
 {

@@ -12,7 +12,7 @@ typedef struct name_table {
 } name_table;
 
 extern const name_table names_family, names_variant, names_activation, names_logvar, names_merge, names_kl,
-    names_latent_scale;
+    names_latent_scale, names_input, names_centring;
 
 // "unknown" for a value that has no name.
 const char *names_word(const name_table *table, int32_t value);

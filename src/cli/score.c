@@ -138,9 +138,11 @@ int score_frames(score *s, const usplit_model *model, const usplit_dataset_reade
     memset(s, 0, sizeof *s);
     s->model.struct_size = sizeof s->model;
     CLI_LIB(usplit_model_info(model, &s->model));
-    if (reader->n_channels != s->model.channels) {
-        return cli_error(CLI_USAGE, "%lld channels given, the model splits into %d",
-                         (long long)reader->n_channels, s->model.channels);
+    int measured = s->model.input == USPLIT_INPUT_MEASURED;
+    if (reader->n_channels != s->model.channels + measured) {
+        return cli_error(CLI_USAGE, "%lld channels given, the model splits %s into %d%s",
+                         (long long)reader->n_channels, names_title(&names_input, s->model.input), s->model.channels,
+                         measured ? " (--mixture names them)" : "");
     }
     s->n_frames = reader->n_frames;
     s->drop_last = options->drop_last;

@@ -15,6 +15,12 @@ void score_frame_free(score_frame *f)
     memset(f, 0, sizeof *f);
 }
 
+// A channel's part in the input. How a measured input is mixed is not known: its rest is shown as 0.
+static float mixed(const usplit_model_facts *model, float grey)
+{
+    return model->input == USPLIT_INPUT_MEAN ? grey / (float)model->channels : grey;
+}
+
 int score_frame_read(score_frame *f, const usplit_model_facts *model, const usplit_dataset_reader *reader,
                      int64_t index)
 {
@@ -31,14 +37,18 @@ int score_frame_read(score_frame *f, const usplit_model_facts *model, const uspl
     if (f->targets == NULL || f->predictions == NULL || f->input == NULL || f->rest == NULL) {
         goto done;
     }
-    float top = (float)model->clip_value;
+    float top = (float)model->target_clip_value;
+    f->model = model;
     for (int c = 0; c < f->channels; c++) {
         float *plane = f->targets + c * f->n;
         CLI_TRY(reader->read(index, c, plane, reader->user));
         for (int64_t i = 0; i < f->n; i++) {
             plane[i] = plane[i] > top ? top : plane[i];
-            f->input[i] += plane[i] / (float)f->channels;
+            f->input[i] += mixed(model, plane[i]);
         }
+    }
+    if (model->input == USPLIT_INPUT_MEASURED) {
+        CLI_TRY(reader->read(index, f->channels, f->input, reader->user));
     }
     rc = CLI_OK;
 done:
@@ -66,7 +76,7 @@ int score_frame_predict(score_frame *f, usplit_tiler *tiler, progress *p, usplit
         for (int c = 0; c < f->channels; c++) {
             sum += f->predictions[c * f->n + i];
         }
-        f->rest[i] = f->input[i] - sum / (float)f->channels;
+        f->rest[i] = f->model->input == USPLIT_INPUT_MEASURED ? 0 : f->input[i] - mixed(f->model, sum);
     }
 done:
     return rc;

@@ -11,10 +11,12 @@
 typedef struct score_frame {
     int64_t height, width, n;   // n: pixels of a plane
     int channels;
-    float *targets, *predictions, *input, *rest;    // rest: input - mean of predictions
+    const usplit_model_facts *model;
+    float *targets, *predictions, *input, *rest;    // rest: input - mixed predictions
 } score_frame;
 
-// Reads the channels, clips them where the model's training did, and mixes the input: their mean.
+// Reads the channels, clips them where the model's training did, and mixes the input as it did; a measured input is the
+// channel after them.
 int score_frame_read(score_frame *f, const usplit_model_facts *model, const usplit_dataset_reader *reader,
                      int64_t index);
 // Splits the input. *result says what it took.

@@ -221,6 +221,10 @@ void setup_print_dataset(FILE *file, const usplit_dataset_facts *facts, double c
                 facts->target_deviation[c]);
     }
     fputc('\n', file);
+    if (facts->input != USPLIT_INPUT_MEAN || facts->unpaired || facts->centring != USPLIT_CENTRING_FLOORED) {
+        fprintf(file, "          input is %s%s; %s\n", names_title(&names_input, facts->input),
+                facts->unpaired ? ", unpaired" : "", names_title(&names_centring, facts->centring));
+    }
 }
 
 // The choices that are not the published ones.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "cli/unpaired.h"
 
 int sources_check(const image_sources *s)
 {
@@ -58,6 +59,9 @@ int sources_dataset(usplit_dataset **out, usplit_context *context, const image_s
     int rc;
     int64_t n_train = 0, n_val = 0, n_test = 0, *train = NULL, *val = NULL, *test = NULL;
     usplit_dataset_reader reader;
+    if (s->unpaired) {
+        return unpaired_dataset(out, context, s, patch, options, &set->pixel_size);
+    }
     CLI_TRY(frames_add(set, &s->channels, &n_train));
     if (s->validation.n > 0) {
         CLI_TRY(frames_add(set, &s->validation, &n_val));

@@ -11,6 +11,7 @@
 typedef struct image_sources {
     arg_list channels, validation, test;    // validation, test: none, or one per channel
     double val_fraction;        // NAN: the library's
+    int unpaired;               // 1: channels with frames of their own (unpaired.c)
 } image_sources;
 
 // 0, or CLI_USAGE where the lists do not fit each other.

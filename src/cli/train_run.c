@@ -37,13 +37,16 @@ static int set_names(usplit_model *model, const usplit_dataset_facts *data, cons
     memset(&n, 0, sizeof n);
     n.struct_size = sizeof n;
     CLI_LIB(usplit_model_info(model, &now));
-    n.clip_value = data->clip_value;
+    n.clip_value = data->input_clip_value;
     n.input_mean = data->input_mean;
     n.input_deviation = data->input_deviation;
     memcpy(n.target_mean, data->target_mean, sizeof n.target_mean);
     memcpy(n.target_deviation, data->target_deviation, sizeof n.target_deviation);
     n.padding = data->padding;
     n.padding_value = data->padding_value;
+    n.input = data->input;
+    n.centring = data->centring;
+    n.target_clip_value = data->clip_value;
     n.pixel_size = run->pixel_size > 0 ? run->pixel_size : now.pixel_size;
     memcpy(n.channel_names, now.channel_names, sizeof n.channel_names);
     for (int c = 0; c < now.channels; c++) {

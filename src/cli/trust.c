@@ -19,6 +19,7 @@ int trust_open(trust_residual *r, const char *image, const char *path, const tif
     layout.names[0] = "residual";
     *r = (trust_residual){.width = like->width, .channels = model->channels, .scale = scale,
                           .clip_value = model->clip_value};
+    memcpy(r->weights, model->mixture_weight, sizeof r->weights);
     CLI_TRY(tiff_open(&r->src, image));
     CLI_TRY(tiff_create(&r->writer, path, &layout));
 done:
@@ -28,7 +29,7 @@ done:
 int trust_begin_page(trust_residual *r)
 {
     usplit_residual_free(r->page);
-    return cli_status(usplit_residual_create(&r->page, r->width, r->channels, NULL, r->clip_value));
+    return cli_status(usplit_residual_create(&r->page, r->width, r->channels, r->weights, r->clip_value));
 }
 
 static int make_room(trust_residual *r, int64_t n_rows)

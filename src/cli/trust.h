@@ -18,7 +18,7 @@ typedef struct trust_residual {
     int64_t width;
     int channels;
     float scale;                // of the input
-    double clip_value;
+    double clip_value, weights[USPLIT_MAX_CHANNELS];
     float *input, *dst;         // rows, as many as came last
     int64_t room;
 } trust_residual;

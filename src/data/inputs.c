@@ -13,32 +13,47 @@ typedef struct measuring {
     double *mean, *deviation;   // [training frames]
 } measuring;
 
-static double input_at(const us_plane *planes, int channels, int64_t i)
+// The planes of a frame whose sum, times a weight, is its input.
+typedef struct frame_input {
+    us_plane planes[USPLIT_MAX_CHANNELS];
+    int n;
+    double weight;
+} frame_input;
+
+static frame_input input_of(const usplit_dataset *d, int64_t frame)
+{
+    int measured = d->statistics.input == USPLIT_INPUT_MEASURED;
+    frame_input in = {.n = measured ? 1 : d->channels};
+    in.weight = d->statistics.input == USPLIT_INPUT_MEAN ? 1.0 / in.n : 1;
+    for (int c = 0; c < in.n; c++) {
+        in.planes[c] = us_dataset_plane(d, frame, measured ? d->channels : c, 0);
+    }
+    return in;
+}
+
+static double input_at(const frame_input *in, int64_t i)
 {
     double sum = 0;
-    for (int c = 0; c < channels; c++) {
-        sum += (double)planes[c].data[i];
+    for (int c = 0; c < in->n; c++) {
+        sum += (double)in->planes[c].data[i];
     }
-    return sum / channels;
+    return in->weight * sum;
 }
 
 static usplit_status measure_frame(void *user, int task, int worker)
 {
     const measuring *m = user;
     const usplit_dataset *d = m->dataset;
-    us_plane planes[USPLIT_MAX_CHANNELS];
     (void)worker;
-    for (int c = 0; c < d->channels; c++) {
-        planes[c] = us_dataset_plane(d, d->set[USPLIT_SET_TRAIN][task], c, 0);
-    }
-    int64_t n = planes[0].height * planes[0].width;
+    frame_input in = input_of(d, d->set[USPLIT_SET_TRAIN][task]);
+    int64_t n = in.planes[0].height * in.planes[0].width;
     double sum = 0, squares = 0;
     for (int64_t i = 0; i < n; i++) {
-        sum += input_at(planes, d->channels, i);
+        sum += input_at(&in, i);
     }
     double mean = sum / (double)n;
     for (int64_t i = 0; i < n; i++) {
-        double v = input_at(planes, d->channels, i) - mean;
+        double v = input_at(&in, i) - mean;
         squares += v * v;
     }
     m->mean[task] = mean;
@@ -69,6 +84,10 @@ usplit_status us_data_inputs(const usplit_dataset *d, us_input_record *record)
     int64_t n = d->set_count[USPLIT_SET_TRAIN];
     double least = LEAST * d->statistics.input_deviation, low, high;
     usplit_status status;
+    *record = (us_input_record){0};
+    if (d->unpaired) {
+        return USPLIT_OK;
+    }
     measuring m = {.dataset = d, .mean = us_alloc(a, (size_t)n, 2 * sizeof *m.mean)};
     if (!m.mean) {
         return USPLIT_ERR_MEMORY;

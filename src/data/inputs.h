@@ -10,7 +10,8 @@ typedef struct us_input_record {
     double deviation[4];        // of frames' deviations: geometric mean, deviation of the logarithm, lowest, highest
 } us_input_record;
 
-// Of the training frames' inputs: the mean of the channels, clipped.
+// Of the training frames' inputs: the mean of the channels, clipped, or their sum, or the measured images. Unpaired
+// channels have no frames in common: frames is 0.
 usplit_status us_data_inputs(const usplit_dataset *dataset, us_input_record *record);
 
 #endif

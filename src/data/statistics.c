@@ -194,28 +194,41 @@ static moments merge(moments a, moments b)
     return r;
 }
 
-static usplit_status store_moments(const moments *per_channel, int channels, us_statistics *s)
+static usplit_status store_moments(const moments *per_channel, int channels, int even, us_statistics *s)
 {
     moments pooled = {0.0, 0.0, 0.0, 0.0f, 0.0f};
-    for (int c = 0; c < channels; c++) {
+    double sum = 0.0, variance = 0.0;
+    int measured = s->input == USPLIT_INPUT_MEASURED;
+    for (int c = 0; c < channels + measured; c++) {
         moments m = per_channel[c];
         double deviation = sqrt(m.squares / m.n);
         US_CHECK_ARG(m.lowest < m.highest && isfinite(1.0f / (float)deviation),
                      "channel %d is constant (%g) in the training frames; accepted: channels with a spread",
                      c, (double)m.lowest);
+        if (c == channels) {
+            s->input_mean = m.mean;
+            s->input_deviation = deviation;
+            return USPLIT_OK;
+        }
         s->target_mean[c] = m.mean;
         s->target_deviation[c] = deviation;
+        sum += m.mean;
+        variance += deviation * deviation;
+        if (even) {
+            m.squares /= m.n;
+            m.n = 1.0;
+        }
         pooled = merge(pooled, m);
     }
-    s->input_mean = pooled.mean;
-    s->input_deviation = sqrt(pooled.squares / pooled.n);
+    int is_sum = s->input == USPLIT_INPUT_SUM;
+    s->input_mean = is_sum ? sum : pooled.mean;
+    s->input_deviation = is_sum ? sqrt(variance) : sqrt(pooled.squares / pooled.n);
     return USPLIT_OK;
 }
 
-usplit_status us_data_moments(const us_allocator *a, us_pool *pool, const us_plane *planes, int64_t n_frames,
-                              int channels, us_statistics *statistics)
+usplit_status us_data_moments(const us_allocator *a, us_pool *pool, const us_plane *planes, const int32_t *owner,
+                              int64_t n_planes, int channels, int even, us_statistics *statistics)
 {
-    int64_t n_planes = n_frames * channels;
     US_ASSERT(n_planes >= 1 && n_planes <= INT_MAX);
     moments *results = us_alloc(a, (size_t)n_planes, sizeof *results);
     if (!results) {
@@ -224,11 +237,11 @@ usplit_status us_data_moments(const us_allocator *a, us_pool *pool, const us_pla
     measuring m = {planes, results};
     usplit_status status = USPLIT_OK;
     US_TRY_GOTO(us_pool_run(pool, (int)n_planes, measure_plane, &m));
-    moments per_channel[USPLIT_MAX_CHANNELS] = {{0.0, 0.0, 0.0, 0.0f, 0.0f}};
+    moments per_channel[USPLIT_MAX_CHANNELS + 1] = {{0.0, 0.0, 0.0, 0.0f, 0.0f}};
     for (int64_t i = 0; i < n_planes; i++) {
-        per_channel[i % channels] = merge(per_channel[i % channels], results[i]);
+        per_channel[owner[i]] = merge(per_channel[owner[i]], results[i]);
     }
-    US_TRY_GOTO(store_moments(per_channel, channels, statistics));
+    US_TRY_GOTO(store_moments(per_channel, channels, even, statistics));
 done:
     us_free(a, results);
     return status;

@@ -24,7 +24,8 @@ enum us_rng_purpose {
     US_RNG_CRITTERS = 7,    // synthetic data: index = frame
     US_RNG_VALIDATE = 8,    // validation noise
     US_RNG_DIP = 9,         // fixed inputs of Double-DIP: (pixel, network)
-    US_RNG_DIP_NOISE = 10   // noise on them: (iteration, network), then as latents
+    US_RNG_DIP_NOISE = 10,  // noise on them: (iteration, network), then as latents
+    US_RNG_MIX = 16         // what a patch is mixed of: index = (epoch, item); bits 8 up of the word: channel, what
 };
 
 typedef struct us_u32x4 {

@@ -59,6 +59,83 @@ US_HD int64_t us_place_source(us_span s, int64_t i, int reflect)
     return reflect ? s.src0 + us_place_mirror(at, s.n) : -1;
 }
 
+// ---- Patches that are more than one place of one frame ------------------------------------------------------
+
+enum { US_PLACE_CHANNELS = 9 };                 // held channels: structures (USPLIT_MAX_CHANNELS), a measured mixture
+
+// Where a training patch comes from, channel by channel, and what is made of it.
+typedef struct us_place {
+    int64_t frame[US_PLACE_CHANNELS];
+    int64_t y[US_PLACE_CHANNELS], x[US_PLACE_CHANNELS];     // first pixel, may be outside the image
+    float weight[US_PLACE_CHANNELS];            // in the input; 0: not part of it
+    float gain[US_PLACE_CHANNELS];              // of the target
+    int32_t turn;                               // 0 to 7, us_place_turn; the same at every level
+} us_place;
+
+// Pixel (i, j) of a turned patch is pixel (*y, *x) of the patch as it was cut. turn & 3: quarter turns; turn & 4: then
+// mirrored. All turn about the middle of the square, and 0 to 7 are the eight symmetries of it.
+US_HD void us_place_turn(int turn, int64_t size, int64_t i, int64_t j, int64_t *y, int64_t *x)
+{
+    int64_t last = size - 1, quarters = turn & 3, row = i, column = turn & 4 ? last - j : j;
+    *y = quarters == 0 ? row : quarters == 1 ? column : quarters == 2 ? last - row : last - column;
+    *x = quarters == 0 ? column : quarters == 1 ? last - row : quarters == 2 ? last - column : row;
+}
+
+// A crop along one axis of a level.
+typedef struct us_edge {
+    us_span span;
+    float fraction;                             // its pixels lie so far beyond those of the level, 0 to under 1
+} us_edge;
+
+// First pixel of the level-k crop with exact centres, and how far beyond it the crop begins: the middle of the patch
+// is at start + patch/2 of n_native pixels, so at the same share of the level's n. Also exact where sides are odd.
+US_HD int64_t us_place_exact(int64_t start, int64_t patch, int64_t n_native, int64_t n, double *fraction)
+{
+    int64_t at = (start + patch / 2) * n;
+    int64_t whole = at >= 0 ? at / n_native : -((-at + n_native - 1) / n_native);
+    *fraction = (double)(at - whole * n_native) / (double)n_native;
+    return whole - patch / 2;
+}
+
+// exact 0: the published floored centres. Between pixels a crop shows one more pixel of the level.
+US_HD us_edge us_place_edge(int64_t start, int64_t patch, int level, int64_t n_native, int64_t n, int reflect, int exact)
+{
+    double fraction = 0;
+    int64_t first = exact ? us_place_exact(start, patch, n_native, n, &fraction)
+                          : us_place_context(start, patch, level);
+    us_edge e;
+    e.fraction = (float)fraction;
+    e.span = us_place_span(first, patch + (e.fraction > 0), n, reflect);
+    return e;
+}
+
+// Pixel (y, x) of a level, either -1: outside. data: rows from `first` on.
+US_HD float us_place_grey(const float *data, int64_t first, int64_t width, int64_t y, int64_t x, float outside)
+{
+    return y < 0 || x < 0 ? outside : data[(y - first) * width + x];
+}
+
+// Pixel (i, j) of a crop: linear between pixels of the level where its centre lies between them.
+US_HD float us_place_pixel(const float *data, int64_t first, int64_t width, const us_edge *rows,
+                           const us_edge *columns, int64_t i, int64_t j, int reflect, float outside)
+{
+    int64_t y = us_place_source(rows->span, i, reflect), x = us_place_source(columns->span, j, reflect);
+    float v = us_place_grey(data, first, width, y, x, outside), below = 0, fx = columns->fraction;
+    int64_t right = fx > 0 ? us_place_source(columns->span, j + 1, reflect) : x;
+    if (fx > 0) {
+        v += fx * (us_place_grey(data, first, width, y, right, outside) - v);
+    }
+    if (rows->fraction > 0) {
+        y = us_place_source(rows->span, i + 1, reflect);
+        below = us_place_grey(data, first, width, y, x, outside);
+        if (fx > 0) {
+            below += fx * (us_place_grey(data, first, width, y, right, outside) - below);
+        }
+        v += rows->fraction * (below - v);
+    }
+    return v;
+}
+
 US_HD float us_place_normal(float pixel, float mean, float inverse_deviation)       // 3.4
 {
     return (pixel - mean) * inverse_deviation;

@@ -136,3 +136,22 @@ void us_patch_cut(us_plane plane, int64_t y0, int64_t x0, int64_t size, int32_t 
 {
     us_patch_cut_mean(&plane, 1, y0, x0, size, padding, value, mean, inverse_deviation, dst, 1);
 }
+
+void us_patch_mix(const us_patch_part *parts, int n_parts, int64_t size, int turn, int32_t padding, float value,
+                  float mean, float inverse_deviation, float *dst, int64_t step)
+{
+    int reflect = padding == USPLIT_PADDING_REFLECT;
+    for (int64_t i = 0; i < size; i++) {
+        for (int64_t j = 0; j < size; j++) {
+            float sum = 0;
+            int64_t y, x;
+            us_place_turn(turn, size, i, j, &y, &x);
+            for (int p = 0; p < n_parts; p++) {
+                const us_patch_part *part = &parts[p];
+                sum += part->weight * us_place_pixel(part->data, part->first, part->width, &part->rows,
+                                                     &part->columns, y, x, reflect, value);
+            }
+            dst[(i * size + j) * step] = us_place_normal(sum, mean, inverse_deviation);
+        }
+    }
+}

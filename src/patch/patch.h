@@ -46,4 +46,17 @@ void us_patch_cut_mean(const us_plane *planes, int n_planes, int64_t y0, int64_t
                        int32_t padding, float value, float mean, float inverse_deviation, float *dst,
                        int64_t step);
 
+// One channel's crop of a patch that is mixed from several places, turned, or centred between pixels.
+typedef struct us_patch_part {
+    const float *data;                  // rows of the level from `first` on
+    int64_t first, width;
+    us_edge rows, columns;
+    float weight;
+} us_patch_part;
+
+// dst = (sum of weight * crop - mean) * inverse_deviation, turned by `turn` (kernels/place.h); constant padding is
+// `value` in every part. A pixel at a time: us_patch_cut_mean is the fast way for one place, unturned.
+void us_patch_mix(const us_patch_part *parts, int n_parts, int64_t size, int turn, int32_t padding, float value,
+                  float mean, float inverse_deviation, float *dst, int64_t step);
+
 #endif

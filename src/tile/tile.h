@@ -48,6 +48,7 @@ typedef struct us_tile_grid {
     int64_t covered_height, covered_width;  // pixels that tiles predict; the rest is 0
     int shifts;                         // grids; rows and columns are those of the first
     int reach;                          // rows that the last one begins above the image
+    int exact;                          // 1: context centred between pixels (kernels/place.h)
     int64_t all_rows;                   // of tiles, in the grid that has most
     int64_t tiles;                      // of all grids
 } us_tile_grid;
@@ -92,7 +93,7 @@ typedef struct us_tile_rows {
     const us_allocator *a;
     us_tile_level levels[US_MAX_LC];
     int coarsest;                       // last level
-    int patch;
+    int patch, exact;
     float clip_value;
     int64_t clipped;                    // pixels above it so far
     us_tile_input input;                // of the frame

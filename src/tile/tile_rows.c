@@ -26,11 +26,17 @@ static int64_t clamp(int64_t v, int64_t low, int64_t high)
     return v < low ? low : v > high ? high : v;
 }
 
-// Rows of a level that one crop shows: what is inside the image, and at least one.
-static void crop_rows(const us_tile_level *level, int64_t start, int64_t patch, int64_t *low, int64_t *high)
+// Rows of level k that the patch at row y shows: what is inside the image, and at least one. Returns the crop's first
+// row, which may be outside. Centred between pixels, a crop shows one row more.
+static int64_t crop_rows(const us_tile_rows *rows, int64_t y, int k, int64_t *low, int64_t *high)
 {
+    const us_tile_level *level = &rows->levels[k];
+    double unused;
+    int64_t start = rows->exact ? us_place_exact(y, rows->patch, rows->levels[0].height, level->height, &unused)
+                                : us_place_context(y, rows->patch, k);
     *low = clamp(start, 0, level->height - 1);
-    *high = clamp(start + patch, *low + 1, level->height);
+    *high = clamp(start + rows->patch + rows->exact, *low + 1, level->height);
+    return start;
 }
 
 // ---- Scratch of the halving: the same few blocks in every call, so a run asks for no memory ---------
@@ -72,13 +78,14 @@ static int64_t scratch_bytes(int64_t width)
 // Fills height, width and capacity of every level; returns the bytes of all windows.
 static int64_t plan_levels(us_tile_level *levels, const us_tile_grid *grid, int coarsest, int64_t band_rows)
 {
-    int64_t bytes = 0, ahead = grid->patch - grid->patch / 2;    // rows below a crop's centre
+    // Rows below a crop's centre. Between pixels one more, and where sides are odd up to one less (kernels/place.h).
+    int64_t bytes = 0, more = grid->exact ? 2 : 0, ahead = grid->patch - grid->patch / 2 + more;
     int64_t span = (band_rows - 1) * grid->inner + grid->reach;     // from the first patch of a band to its last
     for (int k = coarsest; k >= 0; k--) {
         us_tile_level *level = &levels[k];
         int64_t band = (span >> k) + (span > 0);
         *level = (us_tile_level){.height = grid->height >> k, .width = grid->width >> k};
-        level->capacity = clamp(grid->patch / 2 + band + ahead, 1, level->height);
+        level->capacity = clamp(grid->patch / 2 + band + ahead + more, 1, level->height);
         bytes += level->capacity * level->width * (int64_t)sizeof(float);
         ahead = 2 * ahead + HALVE_AHEAD;
     }
@@ -94,7 +101,8 @@ int64_t us_tile_rows_bytes(const us_tile_grid *grid, int coarsest, int64_t band_
 usplit_status us_tile_rows_open(us_tile_rows *rows, const us_allocator *a, const us_tile_grid *grid,
                                 int coarsest, int64_t band_rows, const usplit_model_normalisation *n)
 {
-    *rows = (us_tile_rows){.a = a, .coarsest = coarsest, .patch = grid->patch, .padding = n->padding,
+    *rows = (us_tile_rows){.a = a, .coarsest = coarsest, .patch = grid->patch, .exact = grid->exact,
+                           .padding = n->padding,
                            .padding_value = (float)n->padding_value, .clip_value = (float)n->clip_value,
                            .mean = (float)n->input_mean,
                            .inverse_deviation = (float)(1.0 / n->input_deviation)};
@@ -186,8 +194,8 @@ usplit_status us_tile_rows_advance(us_tile_rows *rows, int64_t y_first, int64_t 
     for (int k = rows->coarsest; k >= 0; k--) {     // how far each level has to go
         const us_tile_level *level = &rows->levels[k], *coarse = level + 1;
         int64_t unused, start, n;
-        crop_rows(level, us_place_context(y_first, rows->patch, k), rows->patch, &keep[k], &unused);
-        crop_rows(level, us_place_context(y_last, rows->patch, k), rows->patch, &unused, &end[k]);
+        crop_rows(rows, y_first, k, &keep[k], &unused);
+        crop_rows(rows, y_last, k, &unused, &end[k]);
         if (k < rows->coarsest && coarse->end < coarse->height) {   // rows still to be made from this level
             int64_t todo = end[k + 1] - coarse->end;
             us_patch_halve_need(level->height, coarse->end, todo > 0 ? todo : 1, &start, &n);
@@ -216,8 +224,16 @@ us_rows us_tile_rows_held(const us_tile_rows *rows, int k)
 void us_tile_rows_cut(const us_tile_rows *rows, int64_t y0, int64_t x0, int k, float *dst)
 {
     const us_tile_level *level = &rows->levels[k];
-    int64_t low, high, y = us_place_context(y0, rows->patch, k);
-    crop_rows(level, y, rows->patch, &low, &high);
+    int64_t low, high, y = crop_rows(rows, y0, k, &low, &high);
+    if (rows->exact) {
+        int reflect = rows->padding == USPLIT_PADDING_REFLECT;
+        us_patch_part part = {.data = level->data, .first = level->first, .width = level->width, .weight = 1};
+        part.rows = us_place_edge(y0, rows->patch, k, rows->levels[0].height, level->height, reflect, 1);
+        part.columns = us_place_edge(x0, rows->patch, k, rows->levels[0].width, level->width, reflect, 1);
+        us_patch_mix(&part, 1, rows->patch, 0, rows->padding, rows->padding_value, rows->mean,
+                     rows->inverse_deviation, dst, 1);
+        return;
+    }
     us_plane inside = {level->data + (low - level->first) * level->width, high - low, level->width};
     us_patch_cut(inside, y - low, us_place_context(x0, rows->patch, k), rows->patch, rows->padding,
                  rows->padding_value, rows->mean, rows->inverse_deviation, dst);

@@ -299,7 +299,7 @@ static usplit_status predict_band_there(run *r)
     us_images images = {.frames = 1, .levels = rows->coarsest + 1, .channels = 1, .size = rows->patch,
                         .rows = held_rows, .user = &r->rows, .reflect = rows->padding == USPLIT_PADDING_REFLECT,
                         .padding_value = rows->padding_value, .mean = rows->mean,
-                        .inverse_deviation = rows->inverse_deviation};
+                        .inverse_deviation = rows->inverse_deviation, .exact = rows->exact};
     us_band band = {.y = r->band_y, .rows = r->band_height, .width = r->layout.grid.width,
                     .pad = r->layout.grid.pad, .samples = t->samples};
     for (int c = 0; c < t->channels; c++) {

@@ -118,6 +118,7 @@ static usplit_status set_up(usplit_tiler *t)
     const us_net_config *config = &t->model->graph->config;
     const usplit_tiler_options *o = &t->options;
     US_TRY(us_tile_grid_shape(&t->shape, o, config->patch));
+    t->shape.exact = t->normalisation.centring == USPLIT_CENTRING_EXACT;
     t->channels = config->channels;
     t->mean_latents = o->latent == USPLIT_LATENT_MEAN || config->family != USPLIT_FAMILY_HVAE;
     t->samples = t->mean_latents ? 1 : o->samples;

@@ -4,7 +4,9 @@
 
 #include "net/model.h"
 
-enum { US_CHECKPOINT_FORMAT = 1 };
+// Files are written in the oldest format that holds what they say: 2 has context centred exactly, which a reader of
+// format 1 would not know to do.
+enum { US_CHECKPOINT_FORMAT = 2 };
 
 // Everything of a trainer that is not in the model. m and u: flat, like the parameters.
 typedef struct us_training_state {
@@ -19,6 +21,7 @@ typedef struct us_training_state {
     double seconds;
     // What the training was made with: resuming with other values is refused.
     int64_t seed, batch, n_items, steps_per_epoch;
+    int64_t drawing;            // how patches are drawn and mixed, as one number; 0: as published
 } us_training_state;
 
 // state NULL: the model alone.

@@ -139,6 +139,19 @@ static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, uspl
     n->padding = (int32_t)padding;
     US_TRY(read_f64(c, "normalisation/padding_value", &n->padding_value));
     US_TRY(read_f64(c, "normalisation/pixel_size", &n->pixel_size));
+    int32_t *later[] = {&n->input, &n->centring};
+    for (int i = 0; i < US_CHECKPOINT_N_INPUT; i++) {
+        int64_t value = 0;
+        if (us_ckpt_has(c, us_checkpoint_input[i])) {
+            US_TRY(read_i64(c, us_checkpoint_input[i], 0, i == 0 ? USPLIT_INPUT_MEASURED : USPLIT_CENTRING_EXACT,
+                            &value));
+        }
+        *later[i] = (int32_t)value;
+    }
+    n->target_clip_value = n->clip_value;
+    if (us_ckpt_has(c, "normalisation/target_clip_value")) {
+        US_TRY(read_f64(c, "normalisation/target_clip_value", &n->target_clip_value));
+    }
     for (int i = 0; i < channels; i++) {
         if (!isfinite(n->target_mean[i]) || !(n->target_deviation[i] > 0)) {
             US_FAIL(USPLIT_ERR_FORMAT, "the normalisation of channel %d is not usable", i);
@@ -146,7 +159,8 @@ static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, uspl
         snprintf(path, sizeof path, "normalisation/channel_name_%d", i);
         US_TRY(read_text(c, path, n->channel_names[i], USPLIT_NAME_BYTES));
     }
-    if (!isfinite(n->input_mean) || !(n->input_deviation > 0) || n->clip_value != n->clip_value) {
+    if (!isfinite(n->input_mean) || !(n->input_deviation > 0) || isnan(n->clip_value) ||
+        isnan(n->target_clip_value)) {
         US_FAIL(USPLIT_ERR_FORMAT, "the normalisation of the input is not usable");
     }
     return USPLIT_OK;
@@ -282,8 +296,10 @@ static usplit_status read_state(us_ckpt *c, const us_graph *g, us_training_state
         US_FAIL(USPLIT_ERR_STATE, "the file holds a model but no training to take up (resume from the 'last' file)");
     }
     for (int i = 0; i < US_CHECKPOINT_N_STATE_I64; i++) {
-        int64_t value;
-        US_TRY(read_i64(c, us_checkpoint_state_i64[i], INT64_MIN, INT64_MAX, &value));
+        int64_t value = 0;
+        if (i < US_CHECKPOINT_N_STATE_I64 - 1 || us_ckpt_has(c, us_checkpoint_state_i64[i])) {
+            US_TRY(read_i64(c, us_checkpoint_state_i64[i], INT64_MIN, INT64_MAX, &value));
+        }
         memcpy((char *)s + ((const char *)v.i64[i] - (const char *)s), &value, sizeof value);
     }
     for (int i = 0; i < US_CHECKPOINT_N_STATE_F64; i++) {
@@ -308,6 +324,10 @@ static usplit_status check_same_training(const us_training_state *file, const us
                 (long long)file->n_items, (long long)file->batch, (long long)file->seed,
                 (long long)file->steps_per_epoch, (long long)now->n_items, (long long)now->batch,
                 (long long)now->seed, (long long)now->steps_per_epoch);
+    }
+    if (file->drawing != now->drawing) {
+        US_FAIL(USPLIT_ERR_STATE, "the training drew and mixed its patches in another way (input, unpaired, centring; "
+                "augment, fixed_targets, uncorrelated, weights): resume with the same options");
     }
     return USPLIT_OK;
 }

@@ -74,13 +74,13 @@ static void add_text(entry_list *l, const char *path, const char *text)
     add(l, path, US_CKPT_TEXT, 1, &n, text, (size_t)n);
 }
 
-static void add_config(entry_list *l, const us_net_config *c)
+static void add_config(entry_list *l, const us_net_config *c, int64_t format)
 {
     int64_t z[USPLIT_MAX_LEVELS], levels = c->levels;
     char version[32];
     snprintf(version, sizeof version, "%d.%d.%d", USPLIT_VERSION_MAJOR, USPLIT_VERSION_MINOR,
              USPLIT_VERSION_PATCH);
-    add_i64(l, "model/format", US_CHECKPOINT_FORMAT);
+    add_i64(l, "model/format", format);
     add_text(l, "model/library_version", version);
     const int *fields[] = {&c->family, &c->variant, &c->levels, &c->lc_count, &c->filters, &c->patch, &c->channels};
     for (int i = 0; i < US_CHECKPOINT_N_CONFIG; i++) {
@@ -133,6 +133,9 @@ static void add_normalisation(entry_list *l, const usplit_model *m)
     add_i64(l, "normalisation/padding", n->padding);
     add_f64(l, "normalisation/padding_value", n->padding_value);
     add_f64(l, "normalisation/pixel_size", n->pixel_size);
+    add_i64(l, us_checkpoint_input[0], n->input);
+    add_i64(l, us_checkpoint_input[1], n->centring);
+    add_f64(l, "normalisation/target_clip_value", n->target_clip_value);
     for (int i = 0; i < k; i++) {
         snprintf(path, sizeof path, "normalisation/channel_name_%d", i);
         if (n->channel_names[i][0]) {
@@ -221,7 +224,7 @@ static void add_state(entry_list *l, const usplit_model *m, const us_training_st
 usplit_status us_checkpoint_write(const usplit_model *m, const us_training_state *state, const char *file)
 {
     entry_list l = {.a = &m->context->allocator};
-    add_config(&l, &m->graph->config);
+    add_config(&l, &m->graph->config, m->normalisation.centring == USPLIT_CENTRING_EXACT ? 2 : 1);
     add_parameters(&l, m->graph, "parameters", m->params, 0);
     add_normalisation(&l, m);
     add_inputs(&l, m);

@@ -63,18 +63,66 @@ static usplit_status check_fit(const usplit_model *model, const usplit_dataset *
     return USPLIT_OK;
 }
 
-// The dataset's statistics become the model's; names and pixel size stay.
-static void take_statistics(usplit_model *model, const us_statistics *s)
+static usplit_status check_drawing(const usplit_trainer *t)
+{
+    const us_drawing *w = &t->drawing;
+    const us_statistics *s = us_dataset_statistics(t->dataset);
+    int weighed = 0;
+    for (int c = 0; c < t->model->graph->config.channels; c++) {
+        US_CHECK_ARG(w->low[c] >= 0 && w->low[c] <= w->high[c] && w->high[c] > 0 && isfinite((float)w->high[c]),
+                     "weight_low[%d] is %g, weight_high %g; accepted: 0 <= low <= high, high over 0", c, w->low[c],
+                     w->high[c]);
+        weighed |= w->low[c] != 1 || w->high[c] != 1;
+    }
+    US_CHECK_ARG(s->input != USPLIT_INPUT_MEASURED || (!weighed && w->uncorrelated == 0),
+                 "the dataset's input is measured, so nothing is mixed; accepted: weights of 1 and uncorrelated 0");
+    return USPLIT_OK;
+}
+
+static int64_t hash(int64_t so_far, const void *data, size_t bytes)     // FNV-1a
+{
+    uint64_t h = (uint64_t)so_far;
+    for (size_t i = 0; i < bytes; i++) {
+        h = (h ^ ((const unsigned char *)data)[i]) * 0x100000001B3u;
+    }
+    return (int64_t)(h >> 1);
+}
+
+// One number that tells ways to draw and mix apart; 0: as published.
+static int64_t drawing_number(const usplit_dataset *dataset, const us_drawing *w, int channels)
+{
+    const us_statistics *s = us_dataset_statistics(dataset);
+    int32_t choices[] = {s->input, s->centring, us_dataset_held(dataset), w->augment, w->fixed_targets};
+    if (us_dataset_is_plain(dataset, w)) {
+        return 0;
+    }
+    int64_t h = hash(0x4BF29CE484222325, choices, sizeof choices);
+    h = hash(h, &w->uncorrelated, sizeof w->uncorrelated);
+    h = hash(h, w->low, (size_t)channels * sizeof *w->low);
+    return hash(h, w->high, (size_t)channels * sizeof *w->high);
+}
+
+// The dataset's statistics become the model's; names and pixel size stay. Clip value and padding are those of the
+// input: of what the channels are mixed to, at the most.
+static void take_statistics(usplit_model *model, const us_statistics *s, const us_drawing *w)
 {
     usplit_model_normalisation *n = &model->normalisation;
+    int channels = model->graph->config.channels;
+    double most = 0;
+    for (int c = 0; c < channels; c++) {
+        most += w->high[c];
+    }
     n->struct_size = sizeof *n;
-    n->clip_value = s->clip_value;
+    n->input = s->input;
+    n->centring = s->centring;
+    n->clip_value = s->input == USPLIT_INPUT_MEASURED ? s->input_clip_value : s->input_clip_value * (most / channels);
+    n->target_clip_value = s->clip_value;
     n->input_mean = s->input_mean;
     n->input_deviation = s->input_deviation;
     memcpy(n->target_mean, s->target_mean, sizeof n->target_mean);
     memcpy(n->target_deviation, s->target_deviation, sizeof n->target_deviation);
     n->padding = s->padding;
-    n->padding_value = s->padding_value;
+    n->padding_value = s->input == USPLIT_INPUT_SUM ? channels * s->padding_value : s->padding_value;
     model->has_normalisation = 1;
     model->has_calibration = 0;         // it was that of other parameters
 }
@@ -90,7 +138,7 @@ static void take_inputs(usplit_model *model, const us_input_record *record)
 static us_rows rows_of(void *user, int64_t frame, int level)
 {
     const usplit_dataset *d = user;
-    us_plane plane = us_dataset_plane(d, frame, 0, level);
+    us_plane plane = us_dataset_plane(d, frame, 0, level);      // an unpaired frame's only one
     us_rows r = {plane.data, plane.height * plane.width, plane.height, plane.width, 0, plane.height};
     if (!us_dataset_in_set(d, USPLIT_SET_TRAIN, frame)) {
         r.data = NULL;
@@ -118,7 +166,9 @@ static usplit_status attach(usplit_trainer *t)
                         .rows = rows_of, .user = t->dataset, .reflect = s->padding == USPLIT_PADDING_REFLECT,
                         .padding_value = (float)s->padding_value, .mean = (float)s->input_mean,
                         .inverse_deviation = (float)(1.0 / s->input_deviation), .target_mean = mean,
-                        .target_inverse_deviation = inverse};
+                        .target_inverse_deviation = inverse, .held = us_dataset_held(t->dataset),
+                        .exact = s->centring == USPLIT_CENTRING_EXACT,
+                        .mixed = !us_dataset_is_plain(t->dataset, &t->drawing)};
     t->places = us_alloc(t->a, (size_t)t->options.batch, sizeof *t->places);
     if (!t->places) {
         return USPLIT_ERR_MEMORY;
@@ -245,6 +295,11 @@ usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, uspli
     us_model_retain(model);
     t->model = model;
     t->state.n_items = us_dataset_n_items(dataset, USPLIT_SET_TRAIN, model->graph->config.patch);
+    t->drawing = (us_drawing){.augment = options->augment, .fixed_targets = options->fixed_targets,
+                              .uncorrelated = options->uncorrelated};
+    memcpy(t->drawing.low, options->weight_low, sizeof t->drawing.low);
+    memcpy(t->drawing.high, options->weight_high, sizeof t->drawing.high);
+    t->state.drawing = drawing_number(dataset, &t->drawing, model->graph->config.channels);
     if (options->best_file) {
         t->best_file = us_strdup(a, options->best_file);
     }
@@ -252,7 +307,10 @@ usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, uspli
         t->last_file = us_strdup(a, options->last_file);
     }
     status = (options->best_file && !t->best_file) || (options->last_file && !t->last_file) ? USPLIT_ERR_MEMORY
-                                                                                           : make_memory(t);
+                                                                                           : check_drawing(t);
+    if (status == USPLIT_OK) {
+        status = make_memory(t);
+    }
     if (status == USPLIT_OK) {
         status = make_plans(t);
     }
@@ -263,7 +321,7 @@ usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, uspli
         us_trainer_free(t);
         return status;
     }
-    take_statistics(model, us_dataset_statistics(dataset));
+    take_statistics(model, us_dataset_statistics(dataset), &t->drawing);
     take_inputs(model, &inputs);
     model->trainers = 1;
     *out = t;
@@ -278,7 +336,7 @@ usplit_status us_trainer_resume(usplit_trainer *t, const char *file)
     US_TRY(us_checkpoint_resume(t->model, &s, file));
     t->state = s;
     t->begun = 0;
-    take_statistics(t->model, &now);
+    take_statistics(t->model, &now, &t->drawing);
     t->val_psnr = t->model->n_history ? t->model->history[t->model->n_history - 1].val_psnr : NAN;
     return USPLIT_OK;
 }
@@ -318,8 +376,9 @@ static usplit_status fill(void *user, int sample, float *const *levels, float *t
     int64_t pass, item, area = (int64_t)c->patch * c->patch;
     float *input = t->staging + sample * area * (1 + c->lc_count);
     item_of(t, sample, &pass, &item);
-    US_TRY(us_dataset_train_patch(t->dataset, (uint64_t)t->state.seed, pass, item, c->patch, 1 + c->lc_count, input,
-                                  target));
+    us_place place;
+    US_TRY(us_dataset_train_place(t->dataset, &t->drawing, (uint64_t)t->state.seed, pass, item, c->patch, &place));
+    US_TRY(us_dataset_cut(t->dataset, &place, c->patch, 1 + c->lc_count, input, target));
     for (int k = 0; k <= c->lc_count; k++) {
         if (levels[k]) {
             memcpy(levels[k], input + k * area, (size_t)area * sizeof *input);
@@ -352,9 +411,8 @@ static usplit_status optimise(usplit_trainer *t, int samples)
     for (int i = 0; t->on_device && i < samples; i++) {
         int64_t pass, item;
         item_of(t, i, &pass, &item);
-        us_place *place = &t->places[i];
-        US_TRY(us_dataset_train_place(t->dataset, (uint64_t)s->seed, pass, item, t->model->graph->config.patch,
-                                      &place->frame, &place->y, &place->x));
+        US_TRY(us_dataset_train_place(t->dataset, &t->drawing, (uint64_t)s->seed, pass, item,
+                                      t->model->graph->config.patch, &t->places[i]));
         run.places = t->places;
     }
     us_update update = {.lr = s->learning_rate, .clip_norm = t->options.clip_norm};

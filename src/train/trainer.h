@@ -19,6 +19,7 @@ struct usplit_trainer {
     us_iterate iterate;
     int on_device;                      // 1: the frames are there too, patches are cut there
     us_place *places;                   // [batch] of a step
+    us_drawing drawing;
     int begun;                          // 1: the backend has the arrays
     int64_t edits;                      // of the model's parameters that it knows of
     int stale, stale_arrays;            // 1: losses and counts, or the arrays, are behind what the backend did

@@ -48,8 +48,9 @@ static usplit_status some_patches(void *user, int task, int worker)
             int64_t item = p->first + i + j;
             float *input = t->check_input + (i + j) * p->inputs, *target = t->check_target + (i + j) * p->targets;
             in[j] = (patch_input){input, (int64_t)c->patch * c->patch};
-            US_TRY(us_dataset_grid_patch(t->dataset, USPLIT_SET_VALIDATION, item, c->patch, 1 + c->lc_count, input,
-                                         target));
+            us_place place;
+            US_TRY(us_dataset_grid_place(t->dataset, &t->drawing, USPLIT_SET_VALIDATION, item, c->patch, &place));
+            US_TRY(us_dataset_cut(t->dataset, &place, c->patch, 1 + c->lc_count, input, target));
             // a stream of its own for every patch, so that the batch never shows
             uint64_t seed = us_key((uint64_t)t->state.seed, US_RNG_VALIDATE, (uint64_t)t->state.epoch, (uint32_t)item);
             runs[j] = (us_run){.seed = seed, .fill = fill, .user = &in[j]};

@@ -141,6 +141,34 @@ there v.h5 1000
 expect 1 train --channel data/ch1.tif --channel m.h5 $tiny -o x.h5
 absent x.h5
 
+# ---- Other data than channels recorded together
+expect 0 synth -o one --frames 1 --size 256
+mixing='--unpaired --augment --centring exact --input sum --weights 0.5:1,0.8:1.2'
+expect 0 train --channel data/ch1.tif --channel one/ch2.tif $tiny $mixing --epochs 1 -o u.h5
+says err 'sum of the channels, unpaired; exactly centred'
+says err 'lower fifth'
+expect 0 train --channel data/ch1.tif --channel one/ch2.tif $tiny $mixing --epochs 2 -o u.h5 --resume
+expect 1 train --channel data/ch1.tif --channel one/ch2.tif $tiny --unpaired --epochs 3 -o u.h5 --resume
+says err 'resume with the same options'
+expect 0 info u.h5 --json
+says out '"centring": "exact"'
+says out '"weight": 1,*$'
+expect 0 split u.h5 data/ch1.tif -o u.tif --threads 2
+expect 0 train $pair --mixture data/ch2.tif $tiny --epochs 1 -o mixture.h5
+expect 0 info mixture.h5
+says out 'of measured images'
+expect 0 eval mixture.h5 $pair --mixture data/ch2.tif
+expect 2 eval mixture.h5 $pair
+says err 'mixture'
+expect 2 train $pair --input measured -o x.h5
+expect 2 train $pair --mixture data/ch2.tif --input sum -o x.h5
+expect 2 train $pair --mixture data/ch2.tif --weights 1:2 -o x.h5
+expect 2 train $pair --unpaired --uncorrelated 0.5 -o x.h5
+expect 2 train $pair --weights 2:1 -o x.h5
+expect 2 train $pair --fixed-targets -o x.h5
+expect 2 train $pair --val-mixture data/ch2.tif -o x.h5
+expect 0 train $pair $tiny --uncorrelated 0.5 --weights 0.5:1.5 --fixed-targets --steps 2 -o apart.h5 --quiet
+
 # ---- Ctrl-C: a whole checkpoint, status 130, and it goes on
 "$program" train $pair $tiny --epochs 100000 --patience 100000 -o c.h5 > out 2> err < /dev/null &
 pid=$!

@@ -63,6 +63,8 @@ typedef struct frames_case {
     int64_t height[MAX_FRAMES], width[MAX_FRAMES];
     usplit_dataset *dataset;
     int frames, levels, channels;
+    int64_t channel_frames[MAX_FRAMES];         // unpaired
+    int unpaired, measured;
     us_cu_plane planes[MAX_FRAMES * MAX_LEVELS];
     us_cu_gather_plan plan;
 } frames_case;
@@ -84,16 +86,32 @@ static int32_t read_frame(int64_t frame, int64_t channel, float *dst, void *user
     return 0;
 }
 
-static void make_frames(frames_case *t, usplit_context *context, int padding)
+// any: what a channel and the input are, and how context is centred, at random.
+static void make_frames(frames_case *t, usplit_context *context, int padding, int any)
 {
     usplit_dataset_options o;
+    assert_int_equal(usplit_dataset_options_init(&o, sizeof o), USPLIT_OK);
     *t = (frames_case){.frames = 1 + below(MAX_FRAMES), .levels = 1 + below(MAX_LEVELS), .channels = 2 + below(3)};
+    if (any) {
+        o.input = below(3);
+        o.centring = below(2);
+        o.unpaired = t->unpaired = o.input != USPLIT_INPUT_MEASURED && below(2);
+        t->measured = o.input == USPLIT_INPUT_MEASURED;
+    }
+    if (t->unpaired) {                          // every channel a frame, the first one what is left
+        t->channels = 2 + below(MAX_FRAMES - 1);
+        t->frames = MAX_FRAMES;
+        for (int c = 1; c < t->channels; c++) {
+            t->channel_frames[c] = 1;
+        }
+        t->channel_frames[0] = MAX_FRAMES + 1 - t->channels;
+    }
     for (int f = 0; f < t->frames; f++) {
         t->height[f] = 17 + below(50);
         t->width[f] = 17 + below(50);
     }
-    usplit_dataset_reader reader = {sizeof reader, t->frames, t->channels, frame_size, read_frame, t};
-    assert_int_equal(usplit_dataset_options_init(&o, sizeof o), USPLIT_OK);
+    usplit_dataset_reader reader = {sizeof reader, t->frames, t->channels + t->measured, frame_size, read_frame, t,
+                                    t->unpaired ? t->channel_frames : NULL};
     o.validation_fraction = o.test_fraction = 0.0;
     o.levels = t->levels;
     o.padding = padding;
@@ -108,8 +126,8 @@ static void planes_up(frames_case *t)
             us_plane p = us_dataset_plane(t->dataset, f, 0, k);
             us_plane next = us_dataset_plane(t->dataset, f, 1, k);
             t->planes[f * t->levels + k] =
-                (us_cu_plane){up(p.data, (size_t)(p.height * p.width * t->channels) * 4), p.height, p.width, 0,
-                              next.data - p.data};
+                (us_cu_plane){up(p.data, (size_t)(p.height * p.width * us_dataset_held(t->dataset)) * 4), p.height,
+                              p.width, 0, next.data - p.data};
         }
     }
 }
@@ -122,7 +140,8 @@ static size_t make_plan(frames_case *t, int size, int without)
     *g = (us_cu_gather_plan){.planes = up(t->planes, sizeof t->planes), .levels = t->levels, .channels = t->channels,
                              .size = size, .reflect = s->padding == USPLIT_PADDING_REFLECT,
                              .padding_value = (float)s->padding_value, .mean = (float)s->input_mean,
-                             .inverse_deviation = (float)(1.0 / s->input_deviation)};
+                             .inverse_deviation = (float)(1.0 / s->input_deviation),
+                             .held = us_dataset_held(t->dataset), .exact = s->centring == USPLIT_CENTRING_EXACT};
     int64_t at = 1 + below(9), area = (int64_t)size * size;
     for (int k = 0; k < t->levels; k++) {
         g->input[k] = (us_cu_tensor){k == without ? -1 : at, area + below(9)};
@@ -137,7 +156,8 @@ static size_t make_plan(frames_case *t, int size, int without)
 }
 
 // What the CPU puts into the arena.
-static void cut_on_cpu(const frames_case *t, const us_cu_place *places, int active, float *arena, int half)
+static void cut_on_cpu(const frames_case *t, const us_cu_place *places, const us_place *any, int active, float *arena,
+                       int half)
 {
     const us_cu_gather_plan *g = &t->plan;
     size_t area = (size_t)(g->size * g->size);
@@ -154,8 +174,9 @@ static void cut_on_cpu(const frames_case *t, const us_cu_place *places, int acti
         }
     }
     for (int s = 0; s < active; s++) {
-        assert_int_equal(us_dataset_patch(t->dataset, places[s].frame, places[s].y, places[s].x, g->size, t->levels,
-                                          input, target), USPLIT_OK);
+        assert_int_equal(any ? us_dataset_cut(t->dataset, &any[s], g->size, t->levels, input, target)
+                             : us_dataset_patch(t->dataset, places[s].frame, places[s].y, places[s].x, g->size,
+                                                t->levels, input, target), USPLIT_OK);
         for (int k = 0; k < t->levels; k++) {
             float *dst = arena + g->input[k].at + s * g->input[k].stride;
             for (size_t i = 0; i < area && g->input[k].at >= 0; i++) {
@@ -177,32 +198,54 @@ static int64_t start_near(int64_t n, int size)
     return below(6) ? below((int)n + size) - size / 2 - 3 : below(400) - 200;
 }
 
-static void test_gather(void **state)
+// Every channel somewhere else, with any weight, turned in any way.
+static us_place place_anywhere(const frames_case *t, int size)
 {
-    for (int round = 0; round < ROUNDS; round++) {
+    us_place p = {.turn = below(8)};
+    for (int c = 0; c < t->channels + t->measured; c++) {
+        int f = below(t->frames);
+        if (t->unpaired) {
+            f = c ? (int)t->channel_frames[0] + c - 1 : below((int)t->channel_frames[0]);
+        }
+        p.frame[c] = f;
+        p.y[c] = start_near(t->height[f], size);
+        p.x[c] = start_near(t->width[f], size);
+        p.weight[c] = below(4) ? real() : 0;
+        p.gain[c] = real();
+    }
+    return p;
+}
+
+static void gather_rounds(usplit_context *context, int any)
+{
+    for (int round = 0; round < (any ? 2 : 1) * ROUNDS; round++) {
         static frames_case t;
-        begin_round(round);
+        begin_round(round + 1000 * any);
         int half = round % 2, size = 2 * (1 + below(16)), active = 1 + below(BATCH);
-        make_frames(&t, *state, round % 3 ? USPLIT_PADDING_REFLECT : USPLIT_PADDING_CONSTANT);
+        make_frames(&t, context, round % 3 ? USPLIT_PADDING_REFLECT : USPLIT_PADDING_CONSTANT, any);
         planes_up(&t);
         size_t n = make_plan(&t, size, round % 5 ? below(MAX_LEVELS + 2) - 2 : -1);
         us_cu_place places[BATCH];
+        us_place mixed[BATCH];
         for (int s = 0; s < BATCH; s++) {
             int f = below(t.frames);
             places[s] = (us_cu_place){start_near(t.height[f], size), start_near(t.width[f], size), f, 0};
+            mixed[s] = place_anywhere(&t, size);
         }
+        t.plan.any = any;
         float *want = random_floats(n, 1), *got = room(n * 4);
         for (size_t i = 0; i < n; i++) {
             want[i] = as_element(want[i], half);
         }
         us_cu_run run = {.active = active}, *there = up(&run, sizeof run);
         us_cu_place *where = up(places, sizeof places);
+        us_place *anywhere = up(mixed, sizeof mixed);
         us_cu_env env = {.run = there, .batch = BATCH, .half = half, .arena = elements_up(want, n, half)};
-        ok(us_cu_gather(stream, &env, &t.plan, where));
+        ok(us_cu_gather(stream, &env, &t.plan, where, anywhere));
         elements_down(got, env.arena, n, half);
-        cut_on_cpu(&t, places, active, want, half);
-        // And nothing else was written. Grey levels below 4500 with deviations over 100 may be a few roundings off;
-        // of half, the next one.
+        cut_on_cpu(&t, places, any ? mixed : NULL, active, want, half);
+        // And nothing else was written. Grey levels below 4500, or 5 times it where channels are added up, with
+        // deviations over 100 may be a few roundings off; of half, the next one.
         same_floats(got, want, n, half ? ldexp(1, -10) : ldexp(256, -24));
         for (int i = 0; i < t.frames * t.levels; i++) {
             union { const float *c; void *v; } data = {t.planes[i].data};
@@ -211,11 +254,22 @@ static void test_gather(void **state)
         union { const us_cu_plane *c; void *v; } planes = {t.plan.planes};
         us_device_free(planes.v);
         us_device_free(where);
+        us_device_free(anywhere);
         us_device_free(there);
         usplit_dataset_free(t.dataset);
         free(want);
         free(got);
     }
+}
+
+static void test_gather(void **state)
+{
+    gather_rounds(*state, 0);
+}
+
+static void test_gather_any(void **state)
+{
+    gather_rounds(*state, 1);
 }
 
 // ---- Patches of tiles: windows of rows --------------------------------------------------------------
@@ -241,7 +295,8 @@ static void check_row(const rows_case *t, int64_t y, int half)
     us_cu_plane planes[MAX_LEVELS];
     us_cu_gather_plan g = {.levels = levels, .channels = 1, .size = size, .padding_value = r->padding_value,
                            .reflect = r->padding == USPLIT_PADDING_REFLECT, .mean = r->mean,
-                           .inverse_deviation = r->inverse_deviation, .target = {.at = -1}};
+                           .inverse_deviation = r->inverse_deviation, .target = {.at = -1}, .any = r->exact,
+                           .held = 1, .exact = r->exact};
     for (int k = 0; k < levels; k++) {
         const us_tile_level *l = &r->levels[k];
         planes[k] = (us_cu_plane){up(l->data, (size_t)((l->end - l->first) * l->width) * 4), l->height, l->width,
@@ -255,14 +310,17 @@ static void check_row(const rows_case *t, int64_t y, int half)
     for (int64_t first = 0; first < t->grid.columns; first += BATCH) {
         int active = t->grid.columns - first < BATCH ? (int)(t->grid.columns - first) : BATCH;
         us_cu_place places[BATCH] = {{0}};
+        us_place any[BATCH];
         for (int s = 0; s < active; s++) {
             places[s] = (us_cu_place){y, (first + s) * t->grid.inner - t->grid.pad, 0, 0};
+            any[s] = (us_place){.y = {y}, .x = {places[s].x}, .weight = {1}};
         }
         us_cu_run run = {.active = active}, *there = up(&run, sizeof run);
         us_cu_place *where = up(places, sizeof places);
+        us_place *anywhere = up(any, sizeof any);
         us_cu_env env = {.run = there, .batch = BATCH, .half = half};
         ok(us_device_alloc(&env.arena, (int64_t)n * (half ? 2 : 4)));
-        ok(us_cu_gather(stream, &env, &g, where));
+        ok(us_cu_gather(stream, &env, &g, where, anywhere));
         elements_down(got, env.arena, n, half);
         for (int i = 0; i < active * levels; i++) {
             int s = i / levels, k = i % levels;
@@ -272,6 +330,7 @@ static void check_row(const rows_case *t, int64_t y, int half)
             }
         }
         us_device_free(where);
+        us_device_free(anywhere);
         us_device_free(there);
     }
     for (int k = 0; k < levels; k++) {
@@ -290,7 +349,7 @@ static void test_gather_tiles(void **state)
         static rows_case t;
         begin_round(round);
         int coarsest = below(MAX_LEVELS), pad = below(8), inner = 2 * (1 + below(8));
-        t = (rows_case){.grid = {.patch = inner + 2 * pad, .inner = inner, .pad = pad}};
+        t = (rows_case){.grid = {.patch = inner + 2 * pad, .inner = inner, .pad = pad, .exact = round % 4 / 2}};
         assert_int_equal(us_tile_grid_fit(&t.grid, USPLIT_COVER_ALL, coarsest, 16 + below(60), 16 + below(60)),
                          USPLIT_OK);
         usplit_model_normalisation norm = {.clip_value = 900, .input_mean = 300, .input_deviation = 70,
@@ -389,7 +448,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rules),        cmocka_unit_test(test_gather),
-        cmocka_unit_test(test_gather_tiles), cmocka_unit_test(test_stitch),
+        cmocka_unit_test(test_gather_any),   cmocka_unit_test(test_gather_tiles),
+        cmocka_unit_test(test_stitch),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -375,7 +375,7 @@ static void check_norm(session *s)
     usplit_dataset *d = NULL;
     if (data.values && data.n_dims == 4) {
         us_data_source source = {
-            (int64_t)data.dims[0], (int64_t)data.dims[1], 0, frame_size, read_frame, &data};
+            (int64_t)data.dims[0], (int64_t)data.dims[1], 0, frame_size, read_frame, &data, NULL};
         us_data_build(&d, s->context, &source, &options);
     }
     if (d) {

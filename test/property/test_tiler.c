@@ -182,16 +182,60 @@ static usplit_status read_plane(void *user, int64_t row, int64_t n, float *dst)
     return USPLIT_OK;
 }
 
-// The patches cut from windows of rows are those of whole planes, for every tile and level.
-static void test_patches_equal_whole_planes(void **state)
+// One axis of a crop centred between pixels: the two pixels that place i lies between and the share of the second, by
+// the middle's share of the axis and a walk that turns round at the ends of what is inside; -1: outside, constant.
+static double between(int64_t start, int patch, int64_t i, int64_t native, int64_t n, int reflect, int64_t at[2])
 {
-    (void)state;
+    double centre = (double)(start + patch / 2) * (double)n / (double)native, whole = floor(centre + 1e-9);
+    double share = centre - whole < 1e-9 ? 0 : centre - whole;
+    int64_t first = (int64_t)whole - patch / 2, end = first + patch + (share > 0);
+    int64_t low = first > 0 ? first : 0, high = end < n ? end : n;
+    if (low >= high) {                  // wholly outside: the nearest pixel
+        low = end <= 0 ? 0 : n - 1;
+        at[0] = at[1] = reflect ? low : -1;
+        return share;
+    }
+    for (int k = 0; k < 2; k++) {
+        int64_t p = first + i + k, step = p < low ? 1 : -1;
+        at[k] = p;
+        if (p >= low && p < high) {
+            continue;
+        }
+        at[k] = reflect ? (p < low ? low : high - 1) : -1;
+        for (int64_t left = reflect && high - low > 1 ? (p < low ? low - p : p - high + 1) : 0; left > 0; left--) {
+            step = at[k] + step < low || at[k] + step >= high ? -step : step;
+            at[k] += step;
+        }
+    }
+    return share;
+}
+
+static double exact_pixel(us_plane level, us_plane native, int64_t y, int64_t x, int patch, int64_t i, int64_t j,
+                          const usplit_model_normalisation *n)
+{
+    int64_t rows[2], columns[2];
+    int reflect = n->padding == USPLIT_PADDING_REFLECT;
+    double down = between(y, patch, i, native.height, level.height, reflect, rows), sum = 0;
+    double right = between(x, patch, j, native.width, level.width, reflect, columns);
+    for (int k = 0; k < 4; k++) {
+        int64_t row = rows[k / 2], column = columns[k % 2];
+        double share = (k / 2 ? down : 1 - down) * (k % 2 ? right : 1 - right);
+        double grey = row < 0 || column < 0 ? n->padding_value
+                      : share > 0 ? (double)level.data[row * level.width + column] : 0;
+        sum += share * grey;
+    }
+    return (sum - n->input_mean) / n->input_deviation;
+}
+
+// The patches cut from windows of rows are those of whole planes, for every tile and level.
+static void patches_equal_whole_planes(int exact)
+{
     for (uint32_t seed = 1; seed <= 60; seed++) {
         begin_case(seed);
         int coarsest = (int)draw(0, 4), patch = 2 * (int)draw(4, 12), pad = (int)draw(0, patch / 2 - 1);
         int64_t least = (int64_t)1 << coarsest, h = draw(least, seed % 3 ? 160 : 20 + least);
         int64_t w = draw(least, 90 + least), band_rows = draw(1, 3);
-        us_tile_grid g = {.patch = patch, .inner = patch - 2 * pad, .pad = pad};
+        us_tile_grid g = {.patch = patch, .inner = patch - 2 * pad, .pad = pad, .exact = exact};
         if (seed % 5 == 0) {            // outer: larger patches, same rule
             g.patch += 16;
             g.pad += 8;
@@ -220,6 +264,13 @@ static void test_patches_equal_whole_planes(void **state)
                 for (int k = 0; k <= coarsest; k++) {
                     int64_t y = i * g.inner - g.pad, x = j * g.inner - g.pad;
                     us_tile_rows_cut(&rows, y, x, k, ours);
+                    for (int64_t p = 0; exact && p < (int64_t)n_floats; p++) {
+                        double want = exact_pixel(levels[k], levels[0], y, x, g.patch, p / g.patch, p % g.patch, &n);
+                        assert_true(fabs((double)ours[p] - want) <= 1e-5);  // grey levels to 900, deviation 250
+                    }
+                    if (exact) {
+                        continue;
+                    }
                     us_patch_cut(levels[k], us_patch_context_start(y, g.patch, k),
                                  us_patch_context_start(x, g.patch, k), g.patch, n.padding, 17, 400,
                                  (float)(1.0 / 250), theirs);
@@ -238,6 +289,18 @@ static void test_patches_equal_whole_planes(void **state)
         free(ours);
         free(theirs);
     }
+}
+
+static void test_patches_equal_whole_planes(void **state)
+{
+    (void)state;
+    patches_equal_whole_planes(0);
+}
+
+static void test_exact_patches_equal_whole_planes(void **state)
+{
+    (void)state;
+    patches_equal_whole_planes(1);
 }
 
 // ---- Identity network -------------------------------------------------------------------------------
@@ -675,6 +738,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_published_counts),
         cmocka_unit_test(test_patches_equal_whole_planes),
+        cmocka_unit_test(test_exact_patches_equal_whole_planes),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_shifted_grids),
         cmocka_unit_test(test_shifts_are_even),

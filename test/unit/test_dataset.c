@@ -311,7 +311,7 @@ static usplit_status make_sized(usplit_dataset **d, usplit_context *context, con
                                 int64_t n_channels, const usplit_dataset_options *options)
 {
     sized copy = *s;
-    usplit_dataset_reader reader = {sizeof reader, n_frames, n_channels, sized_size, sized_read, &copy};
+    usplit_dataset_reader reader = {sizeof reader, n_frames, n_channels, sized_size, sized_read, &copy, NULL};
     return usplit_dataset_create_reader(d, context, &reader, options);
 }
 
@@ -736,6 +736,21 @@ static usplit_status make_kind(usplit_dataset **d, usplit_context *context, int 
         o.n_train_frames = 1;
         return make_sized(d, context, &mixed, 4, 2, &o);
     }
+    if (kind == 2) {                // unpaired
+        static float pixels[2][20 * 30];
+        usplit_image v[2];
+        for (int i = 0; i < 20 * 30; i++) {
+            pixels[0][i] = pixels[1][i] = (float)(i % 17);
+        }
+        assert_int_equal(usplit_image_init(&v[0], sizeof v[0], pixels[0], USPLIT_TYPE_F32, 1, 20, 30, 1), USPLIT_OK);
+        assert_int_equal(usplit_image_init(&v[1], sizeof v[1], pixels[1], USPLIT_TYPE_F32, 2, 12, 25, 1), USPLIT_OK);
+        o.unpaired = 1;
+        return usplit_dataset_create(d, context, v, 2, &o);
+    }
+    if (kind == 3) {
+        o.input = USPLIT_INPUT_MEASURED;
+        return make_sized(d, context, &mixed, 4, 3, &o);
+    }
     usplit_critter_options c;
     assert_int_equal(usplit_critter_options_init(&c, sizeof c), USPLIT_OK);
     c.n_frames = 2;
@@ -757,7 +772,7 @@ static void test_refused_allocations(void **state)
     options.threads = 1;
     options.device = "cpu";
     assert_int_equal(usplit_context_create(&context, &options), USPLIT_OK);
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         size_t live = us_alloc_live();
         long k = 0;
         for (;; k++) {

@@ -169,6 +169,80 @@ static void as_defined(void **state)
     drop(&two);
 }
 
+// Three channels, as a dataset of another kind: what the record is then.
+static usplit_model_facts record_of(int32_t input, int32_t unpaired, usplit_model **model)
+{
+    enum { SOME = 8 };
+    static float pixels[3][SOME * AREA];
+    usplit_context *context = NULL;
+    usplit_dataset *dataset = NULL;
+    usplit_trainer *t = NULL;
+    usplit_dataset_options ds;
+    usplit_model_options mo;
+    usplit_trainer_options to;
+    usplit_image images[3];
+    usplit_model_facts f = {.struct_size = sizeof f};
+    must(usplit_context_create(&context, NULL));
+    for (int c = 0; c < 3; c++) {
+        for (int i = 0; i < SOME; i++) {
+            draw(pixels[c] + i * AREA, i, c % 2, 300 + 50 * c);
+        }
+        must(usplit_image_init(&images[c], sizeof images[c], pixels[c], USPLIT_TYPE_F32, SOME, SIDE, SIDE, 1));
+    }
+    must(usplit_dataset_options_init(&ds, sizeof ds));
+    ds.levels = 3;
+    ds.validation_fraction = ds.test_fraction = 0;
+    ds.input = input;
+    ds.unpaired = unpaired;
+    must(usplit_dataset_create(&dataset, context, images, 3, &ds));
+    must(usplit_model_options_init(&mo, sizeof mo));
+    mo.levels = 2;
+    mo.filters = 4;
+    mo.z_dims[0] = 4;
+    mo.patch = 16;
+    mo.channels = input == USPLIT_INPUT_MEASURED ? 2 : 3;
+    must(usplit_model_create(model, context, &mo));
+    must(usplit_trainer_options_init(&to, sizeof to));
+    to.batch = 2;
+    must(usplit_trainer_create(&t, *model, dataset, &to));
+    usplit_trainer_free(t);
+    must(usplit_model_info(*model, &f));
+    if (input == USPLIT_INPUT_MEASURED) {       // the record is of the recorded images
+        double mean = 0, m, d;
+        static float x[AREA];
+        for (int i = 0; i < SOME; i++) {
+            must(usplit_dataset_get_frame(dataset, i, 2, 0, x, NULL, NULL));
+            moments(x, &m, &d);
+            mean += m / SOME;
+        }
+        near(f.frame_mean[0], mean, 1e-6 * mean);
+    }
+    usplit_dataset_free(dataset);
+    usplit_context_free(context);
+    return f;
+}
+
+static usplit_tiler_result split(const usplit_model *m, float *pixels, int frames, int channels);
+
+static void other_kinds_of_data(void **state)
+{
+    (void)state;
+    usplit_model *m[4];
+    usplit_model_facts mean = record_of(USPLIT_INPUT_MEAN, 0, &m[0]), sum = record_of(USPLIT_INPUT_SUM, 0, &m[1]);
+    for (int i = 0; i < 4; i++) {               // of three channels
+        near(sum.frame_mean[i], 3 * mean.frame_mean[i], 1e-9 * sum.frame_mean[0]);
+        near(sum.frame_deviation[i], (i == 1 ? 1 : 3) * mean.frame_deviation[i], 1e-9 * sum.frame_deviation[0]);
+    }
+    assert_true(record_of(USPLIT_INPUT_MEASURED, 0, &m[2]).input_frames == 8);
+    assert_true(record_of(USPLIT_INPUT_MEAN, 1, &m[3]).input_frames == 0);
+    static float x[AREA];
+    draw(x, 3, 0, 300);
+    assert_true(isnan(split(m[3], x, 1, 3).input_distance));
+    for (int i = 0; i < 4; i++) {
+        usplit_model_free(m[i]);
+    }
+}
+
 // ---- Files ------------------------------------------------------------------------------------------
 
 static void kept_in_files(void **state)
@@ -200,17 +274,17 @@ static void kept_in_files(void **state)
 
 // ---- What the tiler says ----------------------------------------------------------------------------
 
-static usplit_tiler_result split(const usplit_model *m, float *pixels, int frames)
+static usplit_tiler_result split(const usplit_model *m, float *pixels, int frames, int channels)
 {
     usplit_tiler_options o;
     usplit_tiler *t = NULL;
     usplit_tiler_result r = {.struct_size = sizeof r};
     usplit_image src, dst;
-    float *out = calloc((size_t)frames * 2 * AREA, sizeof *out);
+    float *out = calloc((size_t)(frames * channels) * AREA, sizeof *out);
     must(usplit_tiler_options_init(&o, sizeof o));
     must(usplit_tiler_create(&t, m, &o));
     must(usplit_image_init(&src, sizeof src, pixels, USPLIT_TYPE_F32, frames, SIDE, SIDE, 1));
-    must(usplit_image_init(&dst, sizeof dst, out, USPLIT_TYPE_F32, frames, SIDE, SIDE, 2));
+    must(usplit_image_init(&dst, sizeof dst, out, USPLIT_TYPE_F32, frames, SIDE, SIDE, channels));
     must(usplit_tiler_run(t, &src, &dst, &r, NULL, NULL));
     usplit_tiler_free(t);
     free(out);
@@ -224,7 +298,7 @@ static usplit_tiler_result split_changed(const setup *s, double gain, double off
     for (int i = 0; i < AREA; i++) {
         x[i] = (float)(gain * (double)x[i] + offset);
     }
-    return split(s->model, x, 1);
+    return split(s->model, x, 1, 2);
 }
 
 static void like_the_training(void **state)
@@ -238,7 +312,7 @@ static void like_the_training(void **state)
             double mean, deviation;
             mix_frame(&s, f, x);
             moments(x, &mean, &deviation);
-            usplit_tiler_result r = split(s.model, x, 1);
+            usplit_tiler_result r = split(s.model, x, 1, 2);
             near(r.input_mean, mean, 1e-5 * mean);
             near(r.input_deviation, deviation, 1e-5 * mean);
             if (r.input_unusual || !(r.input_distance < 3)) {
@@ -267,11 +341,11 @@ static void unlike_the_training(void **state)
         } else {
             static float x[AREA];
             mix_frame(&s, 0, x);
-            assert_int_equal(split(s.model, x, 1).input_unusual, 0);
+            assert_int_equal(split(s.model, x, 1, 2).input_unusual, 0);
             for (int k = 0; k < AREA; k++) {
                 x[k] /= 255;
             }
-            assert_int_equal(split(s.model, x, 1).input_unusual, 1);
+            assert_int_equal(split(s.model, x, 1, 2).input_unusual, 1);
         }
         drop(&s);
     }
@@ -290,13 +364,13 @@ static void the_worst_frame_counts(void **state)
         for (int i = 0; i < AREA; i++) {
             alone[i] = x[at * AREA + i] += 300;
         }
-        usplit_tiler_result all = split(s.model, x, 3), one = split(s.model, alone, 1);
+        usplit_tiler_result all = split(s.model, x, 3, 2), one = split(s.model, alone, 1, 2);
         assert_int_equal(all.input_unusual, 1);
         assert_true(all.input_distance == one.input_distance && all.input_mean == one.input_mean);
     }
     mix_frame(&s, 1, alone);
     alone[17] = 1e7f;                                   // a hot pixel is clipped: no warning
-    assert_int_equal(split(s.model, alone, 1).input_unusual, 0);
+    assert_int_equal(split(s.model, alone, 1, 2).input_unusual, 0);
     drop(&s);
 }
 
@@ -313,7 +387,7 @@ static void without_a_record(void **state)
     must(usplit_model_load(&old, s.context, file("old.h5")));
     must(usplit_model_info(old, &f));
     assert_true(f.input_frames == 0);
-    usplit_tiler_result r = split(old, x, 1);
+    usplit_tiler_result r = split(old, x, 1, 2);
     assert_true(isnan(r.input_distance) && r.input_unusual == 0 && r.input_mean == 0);
     usplit_model_free(old);
     drop(&s);
@@ -339,6 +413,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_defined),
+        cmocka_unit_test(other_kinds_of_data),
         cmocka_unit_test(kept_in_files),
         cmocka_unit_test(like_the_training),
         cmocka_unit_test(unlike_the_training),

@@ -44,7 +44,7 @@ static int32_t read_frame(int64_t frame, int64_t channel, float *dst, void *user
     return 0;
 }
 
-static const usplit_dataset_reader reader = {sizeof reader, FRAMES, CHANNELS, frame_size, read_frame, NULL};
+static const usplit_dataset_reader reader = {sizeof reader, FRAMES, CHANNELS, frame_size, read_frame, NULL, NULL};
 
 static float predicted[FRAMES][CHANNELS * MOST];
 

@@ -40,6 +40,11 @@ const USPLIT_SET_ALL = Int32(0)
 const USPLIT_SET_TRAIN = Int32(1)
 const USPLIT_SET_VALIDATION = Int32(2)
 const USPLIT_SET_TEST = Int32(3)
+const USPLIT_INPUT_MEAN = Int32(0)
+const USPLIT_INPUT_SUM = Int32(1)
+const USPLIT_INPUT_MEASURED = Int32(2)
+const USPLIT_CENTRING_FLOORED = Int32(0)
+const USPLIT_CENTRING_EXACT = Int32(1)
 const USPLIT_MAX_CHANNELS = Int32(8)
 const USPLIT_NAME_BYTES = Int32(64)
 const USPLIT_FAMILY_HVAE = Int32(0)
@@ -200,6 +205,10 @@ struct usplit_dataset_options
     n_train_frames::Int64
     n_validation_frames::Int64
     n_test_frames::Int64
+    input::Int32
+    unpaired::Int32
+    centring::Int32
+    reserved1::Int32
 end
 
 struct usplit_dataset_reader
@@ -209,6 +218,7 @@ struct usplit_dataset_reader
     frame_size::Ptr{Cvoid}
     read::Ptr{Cvoid}
     user::Ptr{Cvoid}
+    channel_frames::Ptr{Int64}
 end
 
 struct usplit_dataset_facts
@@ -229,6 +239,11 @@ struct usplit_dataset_facts
     padding::Int32
     levels::Int32
     padding_value::Cdouble
+    input::Int32
+    unpaired::Int32
+    centring::Int32
+    reserved0::Int32
+    input_clip_value::Cdouble
 end
 
 struct usplit_critter_options
@@ -309,6 +324,10 @@ struct usplit_model_facts
     latent_scale::Int32
     shared_branch::Int32
     ungated::Int32
+    input::Int32
+    centring::Int32
+    target_clip_value::Cdouble
+    mixture_weight::NTuple{8, Cdouble}
     input_frames::Int64
     frame_mean::NTuple{4, Cdouble}
     frame_deviation::NTuple{4, Cdouble}
@@ -328,6 +347,9 @@ struct usplit_model_normalisation
     padding_value::Cdouble
     pixel_size::Cdouble
     channel_names::NTuple{8, NTuple{64, UInt8}}
+    input::Int32
+    centring::Int32
+    target_clip_value::Cdouble
 end
 
 struct usplit_model_cost
@@ -367,6 +389,11 @@ struct usplit_trainer_options
     memory_budget::Int64
     best_file::Ptr{UInt8}
     last_file::Ptr{UInt8}
+    augment::Int32
+    fixed_targets::Int32
+    uncorrelated::Cdouble
+    weight_low::NTuple{8, Cdouble}
+    weight_high::NTuple{8, Cdouble}
 end
 
 struct usplit_trainer_facts

@@ -206,6 +206,41 @@ class Datasets(Case):
                                            lambda frame: (40 + frame, 50), levels=2, context=context())
         self.assertEqual(sizes.frame(3, 0).shape, (43, 50))
 
+    def test_unpaired(self):
+        make = dict(unpaired=1, levels=3, validation_fraction=0, test_fraction=0, context=context())
+        arrays = [self.one, self.two[:2, :40]]
+        data = usplit.Dataset.from_arrays(arrays, **make)
+        sizes = [a.shape[1:] for a in arrays for _ in a]
+        same = usplit.Dataset.from_reader(lambda f, c: arrays[c][f - 6 * c], 8, 2, lambda f: sizes[f],
+                                          channel_frames=[6, 2], **make)
+        for f in range(8):
+            self.assertSame(data.frame(f, int(f >= 6), 1), same.frame(f, int(f >= 6), 1))
+        model = fresh()
+        facts = usplit.Trainer(model, data, augment=1, weight_low=[0.5, 0.8], batch=4, max_steps=3).fit()
+        self.assertTrue(np.isfinite(facts.loss))
+        with self.assertRaisesRegex(usplit.ArgumentError, "channel_frames has 1"):
+            usplit.Dataset.from_reader(lambda f, c: None, 8, 2, (64, 72), channel_frames=[8], **make)
+
+    def test_inputs(self):
+        make = dict(levels=3, context=context(), clip_quantile=1)
+        mixture = (self.one + 2.0 * self.two).astype(np.float32)
+        arrays = [self.one.astype(np.float32), self.two.astype(np.float32)]
+        measured = usplit.Dataset.from_arrays(arrays + [mixture], input="measured", **make)
+        self.assertEqual((measured.info.n_channels, measured.info.input), (2, "measured"))
+        self.assertSame(measured.mixed(1), mixture[1])
+        added = usplit.Dataset.from_arrays(arrays, input="sum", centring="exact", **make)
+        np.testing.assert_allclose(added.mixed(1), self.one[1].astype(float) + self.two[1], rtol=1e-6)
+        model = fresh()
+        usplit.Trainer(model, added, **TRAINING).fit()
+        self.assertEqual((model.info.input, model.info.centring), ("sum", "exact"))
+        self.assertEqual(model.info.mixture_weight[:2], (1.0, 1.0))
+        result = model.split(added.mixed(1), residual=True)
+        np.testing.assert_allclose(result.residual, added.mixed(1) - result.channels.sum(0), atol=1e-3)
+        model = fresh()
+        usplit.Trainer(model, measured, **TRAINING).fit()
+        with self.assertRaisesRegex(usplit.ArgumentError, "measured"):
+            model.split(mixture[0], residual=True)
+
     def test_reader_that_fails(self):
         def read(frame, channel):
             raise LookupError("frame %d is on tape" % frame)

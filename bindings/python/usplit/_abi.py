@@ -41,6 +41,11 @@ USPLIT_SET_ALL = 0
 USPLIT_SET_TRAIN = 1
 USPLIT_SET_VALIDATION = 2
 USPLIT_SET_TEST = 3
+USPLIT_INPUT_MEAN = 0
+USPLIT_INPUT_SUM = 1
+USPLIT_INPUT_MEASURED = 2
+USPLIT_CENTRING_FLOORED = 0
+USPLIT_CENTRING_EXACT = 1
 USPLIT_MAX_CHANNELS = 8
 USPLIT_NAME_BYTES = 64
 USPLIT_FAMILY_HVAE = 0
@@ -87,6 +92,8 @@ ENUMS = {
     'padding': {'reflect': 0, 'constant': 1},
     'split': {'interleaved': 0, 'sequential': 1},
     'set': {'all': 0, 'train': 1, 'validation': 2, 'test': 3},
+    'input': {'mean': 0, 'sum': 1, 'measured': 2},
+    'centring': {'floored': 0, 'exact': 1},
     'family': {'hvae': 0, 'hae': 1, 'unet': 2, 'bravenet': 3},
     'variant': {'vanilla': 0, 'lean': 1, 'regular': 2, 'deep': 3, 'context_aware': 4},
     'activation': {'elu': 0, 'relu': 1, 'leaky_relu': 2},
@@ -279,6 +286,10 @@ class usplit_dataset_options(Structure):
         ("n_train_frames", c_int64),
         ("n_validation_frames", c_int64),
         ("n_test_frames", c_int64),
+        ("input", c_int32),
+        ("unpaired", c_int32),
+        ("centring", c_int32),
+        ("reserved1", c_int32),
     ]
 
 
@@ -296,6 +307,7 @@ class usplit_dataset_reader(Structure):
         ("frame_size", usplit_dataset_reader_frame_size),
         ("read", usplit_dataset_reader_read),
         ("user", c_void_p),
+        ("channel_frames", POINTER(c_int64)),
     ]
 
 
@@ -318,6 +330,11 @@ class usplit_dataset_facts(Structure):
         ("padding", c_int32),
         ("levels", c_int32),
         ("padding_value", c_double),
+        ("input", c_int32),
+        ("unpaired", c_int32),
+        ("centring", c_int32),
+        ("reserved0", c_int32),
+        ("input_clip_value", c_double),
     ]
 
 
@@ -404,6 +421,10 @@ class usplit_model_facts(Structure):
         ("latent_scale", c_int32),
         ("shared_branch", c_int32),
         ("ungated", c_int32),
+        ("input", c_int32),
+        ("centring", c_int32),
+        ("target_clip_value", c_double),
+        ("mixture_weight", c_double * 8),
         ("input_frames", c_int64),
         ("frame_mean", c_double * 4),
         ("frame_deviation", c_double * 4),
@@ -425,6 +446,9 @@ class usplit_model_normalisation(Structure):
         ("padding_value", c_double),
         ("pixel_size", c_double),
         ("channel_names", c_char * 64 * 8),
+        ("input", c_int32),
+        ("centring", c_int32),
+        ("target_clip_value", c_double),
     ]
 
 
@@ -470,6 +494,11 @@ class usplit_trainer_options(Structure):
         ("memory_budget", c_int64),
         ("best_file", c_char_p),
         ("last_file", c_char_p),
+        ("augment", c_int32),
+        ("fixed_targets", c_int32),
+        ("uncorrelated", c_double),
+        ("weight_low", c_double * 8),
+        ("weight_high", c_double * 8),
     ]
 
 

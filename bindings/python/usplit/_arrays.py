@@ -123,11 +123,11 @@ def cast(planes: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
     return np.clip(np.rint(np.nan_to_num(planes, nan=0.0)), 0, top).astype(dtype), cut
 
 
-def residual(image: Any, planes: Any, channel_axis: int) -> np.ndarray:
-    """image - mean of the planes over their channels, float32, added up in a fixed order."""
+def residual(image: Any, planes: Any, channel_axis: int, divisor: int) -> np.ndarray:
+    """image - sum of the planes over their channels / divisor, float32, added up in a fixed order."""
     channels = np.moveaxis(planes, channel_axis, 0)
     total = channels[0].astype(np.float32)
     for one in channels[1:]:
         total += one
-    total /= np.float32(len(channels))
+    total /= np.float32(divisor)
     return np.subtract(image, total, dtype=np.float32, casting="unsafe")

@@ -24,7 +24,9 @@ class Dataset(Handle):
 
     Every way to make one takes the options of usplit_dataset_options by name: split ("interleaved", "sequential"),
     padding ("reflect", "constant"), padding_value, validation_fraction, test_fraction, clip_quantile, levels (a model
-    needs 1 + lc_count of them), train_frames, validation_frames, test_frames (lists of frame numbers), and `context`.
+    needs 1 + lc_count of them), train_frames, validation_frames, test_frames (lists of frame numbers), input ("mean",
+    "sum", "measured": the last channel is an image of the others together), unpaired (1: channels with frames of their
+    own), centring ("floored", "exact"), and `context`.
 
     A data set is read-only: share it between trainers and threads.
     """
@@ -55,8 +57,8 @@ class Dataset(Handle):
     @classmethod
     def from_arrays(cls, arrays: np.ndarray | Sequence[np.ndarray], axes: str | None = None, *,
                     context: Context | None = None, **options: Any) -> "Dataset":
-        """From one array with a C axis ("TCYX" if axes are not named), or from one array per channel ("TYX").
-        uint8, uint16 or float32; read through their strides, without a copy."""
+        """From one array with a C axis ("TCYX" if axes are not named), or from one array per channel ("TYX"), which
+        may differ in size if unpaired=1. uint8, uint16 or float32; read through their strides, without a copy."""
         if isinstance(arrays, np.ndarray):
             layout = _arrays.Axes(arrays.shape, axes, "arrays", {3: "CYX", 4: "TCYX"})
             views = [_arrays.view(arrays, layout, "arrays")]
@@ -72,10 +74,12 @@ class Dataset(Handle):
     @classmethod
     def from_reader(cls, read: Callable[[int, int], Any], n_frames: int, n_channels: int,
                     frame_size: tuple[int, int] | Callable[[int], tuple[int, int]], *,
-                    context: Context | None = None, **options: Any) -> "Dataset":
+                    channel_frames: Sequence[int] | None = None, context: Context | None = None,
+                    **options: Any) -> "Dataset":
         """From a function: read(frame, channel) returns height x width pixels, any type that converts to float32.
-        frame_size is (height, width), or a function of the frame where sizes differ. An exception of either function
-        ends the call and arrives as it is."""
+        frame_size is (height, width), or a function of the frame where sizes differ. With unpaired=1, channel_frames
+        are the numbers of frames of each channel; frames are numbered through all of them. An exception of either
+        function ends the call and arrives as it is."""
         size_of = frame_size if callable(frame_size) else lambda _frame: frame_size
         call = Call()
 
@@ -94,6 +98,12 @@ class Dataset(Handle):
         reader.frame_size = call.callback(_abi.usplit_dataset_reader_frame_size, size)
         reader.read = call.callback(_abi.usplit_dataset_reader_read, fill)
         _structs.fill(reader, {"n_frames": n_frames, "n_channels": n_channels}, "from_reader")
+        if channel_frames is not None:
+            if len(channel_frames) != n_channels:
+                raise _arrays.shape_error("channel_frames has %d numbers; accepted: %d, one per channel"
+                                          % (len(channel_frames), n_channels))
+            own = (ctypes.c_int64 * n_channels)(*channel_frames)
+            reader.channel_frames = own         # kept by the struct
         return cls._make(lib.usplit_dataset_create_reader, (ctypes.byref(reader),), options, context, call)
 
     @classmethod
@@ -141,6 +151,10 @@ class Dataset(Handle):
         return out
 
     def mixed(self, frame: int) -> np.ndarray:
-        """The mean of a frame's channels: what a model learns to split."""
-        planes = [self.frame(frame, c) for c in range(self.info.n_channels)]
-        return np.asarray(np.mean(planes, axis=0, dtype=np.float32))
+        """What a model learns to split: the mean or the sum of a frame's channels, or the measured image."""
+        info = self.info
+        if info.input == "measured":
+            return self.frame(frame, info.n_channels)
+        planes = [self.frame(frame, c) for c in range(info.n_channels)]
+        mix = np.sum if info.input == "sum" else np.mean
+        return np.asarray(mix(planes, axis=0, dtype=np.float32))

@@ -247,7 +247,7 @@ class Model(Handle):
         memory_budget  bytes; fewer tiles at a time, never other numbers
         dtype     of the result: "float32", "uint16", "uint8" (rounded and saturated), "same"
         out       an array, or anything of that shape that takes slices, to write the result to
-        residual  True: also image - mean of the channels
+        residual  True: also image - mean (or sum, as trained) of the channels
         progress  True: shown; or a function of the facts of usplit_progress, which stops the call by returning False
         """
         options.update(samples=samples, seed=seed, pad=pad, latent=latent, memory_budget=memory_budget)

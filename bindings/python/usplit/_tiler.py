@@ -28,7 +28,7 @@ class Result:
 
     info tells what the run did: tiles, seconds, peak_bytes, clip_value, clipped_pixels, saturated_pixels, and gain and
     offset of each channel (grey level = gain * network + offset).
-    residual, where asked for: image - mean of the channels. Where it is not small the split does not explain the image.
+    residual, where asked for: image - mean (or sum, as trained) of the channels. Where it is not small the split does not explain the image.
     """
 
     channels: Any
@@ -146,6 +146,14 @@ class Tiler(Handle):
                                       % source.channels)
         return source
 
+    def _divisor(self) -> int:
+        """What the sum of the channels is divided by in the image that the model was trained to split."""
+        facts = _structs.ask(lib.usplit_model_info, _abi.usplit_model_facts, self._model._pointer)
+        if facts.input == _abi.ENUMS["input"]["measured"]:
+            raise _errors.argument("residual: the model learnt from measured images, whose mixture is not known; "
+                                   "accepted: False")
+        return 1 if facts.input == _abi.ENUMS["input"]["sum"] else self._model._n_channels
+
     def _residual_out(self, residual: Any, source: Axes) -> Any:
         """None, a new array, or the caller's."""
         if residual is False or residual is None:
@@ -165,6 +173,7 @@ class Tiler(Handle):
         src, _kept = _arrays.view(image, source, "image")
         dst, out = _arrays.view(out, target, "out", writable=True)
         rest = self._residual_out(residual, source)
+        divisor = 1 if rest is None else self._divisor()
         result = _structs.empty(_abi.usplit_tiler_result)
         with self._running() as pointer:
             call = Call(lambda: lib.usplit_tiler_cancel(pointer))
@@ -173,7 +182,7 @@ class Tiler(Handle):
         if rest is not None:
             for frame in itertools.product(*map(range, source.frame_shape)):
                 rows = image[source.index(frame, slice(None))]
-                rest[frame] = _arrays.residual(rows if source.y < source.x else rows.T, out[frame], 0)
+                rest[frame] = _arrays.residual(rows if source.y < source.x else rows.T, out[frame], 0, divisor)
         return Result(out, target.letters, self._model.channel_names, _structs.facts(result, target.channels), rest)
 
     # ---- Row by row
@@ -212,6 +221,7 @@ class Tiler(Handle):
         target, out = self._target(source, wanted, out)
         out_type = _arrays.out_dtype(out.dtype, None)
         rest = self._residual_out(residual, source)
+        divisor = 1 if rest is None else self._divisor()
         frames = list(itertools.product(*map(range, source.frame_shape)))
         if not frames:
             raise _arrays.shape_error("image has no frames: it is %s" % (source.shape,))
@@ -229,7 +239,8 @@ class Tiler(Handle):
                     rows = slice(row, row + planes.shape[1])
                     out[frame + (slice(None), rows, slice(None))] = values
                     if rest is not None:
-                        rest[frame + (rows, slice(None))] = _arrays.residual(read(row, planes.shape[1]), values, 0)
+                        rest[frame + (rows, slice(None))] = _arrays.residual(read(row, planes.shape[1]), values, 0,
+                                                                                    divisor)
 
                 if self._cancelled:         # between two frames, where the library would not see it
                     raise _errors.of_status(_abi.USPLIT_ERR_CANCELLED, "cancelled by Tiler.cancel")

@@ -19,7 +19,8 @@ from ._structs import Facts
 class Trainer(Handle):
     """Training of a model. Options by the names of usplit_trainer_options: batch, max_epochs, max_steps,
     steps_per_epoch, max_seconds, learning_rate, clip_norm, kl_weight, free_bits, lr_factor, lr_patience,
-    early_stop_patience, seed, max_validation_patches, memory_budget, best_file, last_file.
+    early_stop_patience, seed, max_validation_patches, memory_budget, augment (1: patches mirrored and turned),
+    uncorrelated, weight_low and weight_high (one number per channel), fixed_targets, best_file, last_file.
 
     resume: a file that `last_file` was, from which the training goes on as if it had never stopped.
 
