@@ -1,4 +1,5 @@
 // usplit calibrate: the deviations of a model held against its errors on images whose channels are known.
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,9 @@ static void print_table(const usplit_calibration *c, const usplit_model_facts *m
     for (int k = 0; k < m->channels; k++) {
         printf("%-20.20s %10.4g %10.4g   %.4g x deviation %+.4g\n", setup_channel_name(m, k, name, sizeof name),
                c->rmse[k], c->deviation[k], c->slope[k], c->offset[k]);
+    }
+    if (isnan(c->residual_score)) {
+        return;
     }
     printf("residual             %.2g %% of an image's range, worst hundredth of the pixels %.2g %%, structure %.2f\n",
            100 * c->residual_score, 100 * c->residual_tail, c->residual_structure);

@@ -471,6 +471,9 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
     if (a->residual != NULL && images->n > 1) {
         return cli_error(CLI_USAGE, "--residual is one file, of one image; %zu images are given", images->n);
     }
+    if (a->residual != NULL && images->n == 1 && strcmp(a->residual, outputs->paths[0]) == 0) {
+        return cli_error(CLI_USAGE, "--residual and -o are one file, %s", a->residual);
+    }
     if (a->residual != NULL && files_exists(a->residual) && !a->overwrite) {
         return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->residual);
     }

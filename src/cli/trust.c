@@ -92,7 +92,7 @@ void trust_print_residual(const usplit_residual_facts *f, const usplit_model *mo
         fprintf(stderr, "residual  no score: the image, clipped where the training was, is constant\n");
         return;
     }
-    if (usplit_model_get_calibration(model, &c) == USPLIT_OK) {
+    if (usplit_model_get_calibration(model, &c) == USPLIT_OK && !isnan(c.residual_score)) {
         snprintf(usual, sizeof usual, " (usual: %.2g %%, %.2g %%, %.2f)", 100 * c.residual_score, 100 * c.residual_tail,
                  c.residual_structure);
     }

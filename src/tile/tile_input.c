@@ -38,10 +38,10 @@ static double distance(const usplit_model *m, double mean, double deviation)
 void us_tile_input_judge(const us_tile_input *in, const usplit_model *m, double about, int first,
                          usplit_tiler_result *result)
 {
-    double n = (double)in->n, shift = in->sum / n;
+    double n = in->n > 0 ? (double)in->n : 1, shift = in->sum / n;
     double mean = about + shift, deviation = sqrt(fmax(in->squares / n - shift * shift, 0));
-    double d = distance(m, mean, deviation);
-    if (first || d > result->input_distance) {
+    double d = in->n > 0 ? distance(m, mean, deviation) : NAN;      // none: a frame smaller than the only tiles allowed
+    if (first || d > result->input_distance || isnan(result->input_distance)) {
         result->input_mean = mean;
         result->input_deviation = deviation;
         result->input_distance = d;

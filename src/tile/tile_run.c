@@ -88,9 +88,11 @@ static float add_square(float old, float value, float sum, int n)
 // As calibrated, where that is asked for.
 static float deviation_of(const usplit_tiler *t, int c, float deviation)
 {
-    const usplit_calibration *k = &t->calibration;
-    float v = t->options.calibrated ? (float)k->slope[c] * deviation + (float)k->offset[c] : deviation;
-    return v > 0 ? v : 0;
+    if (!t->options.calibrated) {
+        return deviation;
+    }
+    float v = (float)t->calibration.slope[c] * deviation + (float)t->calibration.offset[c];
+    return v < 0 ? 0 : v;
 }
 
 // One row of one plane. pass counts the values of a pixel; the last one makes grey levels of their mean, and of

@@ -123,6 +123,7 @@ silent err 'the calibration is for'
 expect 1 split m.h5 data/ch1.tif -o s2.tif --residual r.tif $here
 says err 'r.tif exists'
 expect 2 split m.h5 data/ch1.tif data/ch2.tif -o many --residual r2.tif $here
+expect 2 split m.h5 data/ch1.tif -o s4.tif --residual s4.tif $here
 expect 0 split m.h5 data/ch1.tif -o s3.tif --samples 2 --deviations --calibrated --frames 0:1 -q $here
 says err 'the calibration is for --samples 4'
 

@@ -160,6 +160,22 @@ typedef struct setup {
     usplit_model *model;
 } setup;
 
+// Memory that is refused from the n-th request on; 0: never.
+static int refuse_at, requests;
+
+static void *give(size_t bytes, void *user)
+{
+    (void)user;
+    requests++;
+    return refuse_at > 0 && requests >= refuse_at ? NULL : malloc(bytes);
+}
+
+static void take_back(void *block, void *user)
+{
+    (void)user;
+    free(block);
+}
+
 static setup make(void)
 {
     setup s = {0};
@@ -170,6 +186,8 @@ static setup make(void)
     must(usplit_context_options_init(&co, sizeof co));
     co.threads = 1;
     co.device = "cpu";
+    co.alloc = give;
+    co.release = take_back;
     must(usplit_context_create(&s.context, &co));
     must(usplit_critter_options_init(&cr, sizeof cr));
     must(usplit_dataset_options_init(&ds, sizeof ds));
@@ -460,6 +478,33 @@ static void means_the_error_elsewhere(void **state)
     drop(&s);
 }
 
+// Wherever memory runs out: said so, nothing kept, the model as it was.
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    setup s = make();
+    train(&s, 1);
+    usplit_tiler_options o;
+    usplit_calibration out = {.struct_size = sizeof out};
+    usplit_status status = USPLIT_ERR_MEMORY;
+    must(usplit_tiler_options_init(&o, sizeof o));
+    o.samples = 2;
+    int failures = 0;
+    size_t live = us_alloc_live();
+    for (int n = 1; status == USPLIT_ERR_MEMORY; n++) {
+        requests = 0;
+        refuse_at = n;
+        status = usplit_model_calibrate(s.model, s.dataset, USPLIT_SET_TEST, &o, &out, NULL, NULL);
+        refuse_at = 0;
+        failures += status == USPLIT_ERR_MEMORY;
+        assert_int_equal(us_alloc_live(), live);
+        n += n > 40 ? n / 4 : 0;                        // later ones are the frames', alike
+    }
+    assert_true(status == USPLIT_OK || status == USPLIT_ERR_NUMERIC);   // an untrained network may say nothing
+    assert_true(failures > 20 && s.model->has_calibration == 0);
+    drop(&s);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -485,6 +530,7 @@ int main(void)
         cmocka_unit_test(kept_in_files),
         cmocka_unit_test(hostile_values),
         cmocka_unit_test(applied_by_the_tiler),
+        cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(means_the_error_elsewhere),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
