@@ -123,6 +123,12 @@ static usplit_status read_views(view_source *s, const usplit_image *images, size
     return USPLIT_OK;
 }
 
+// A sum, or INT64_MAX, which is too many frames.
+static int64_t add_frames(int64_t a, int64_t b)
+{
+    return a > INT64_MAX - b ? INT64_MAX : a + b;
+}
+
 usplit_status usplit_dataset_create(usplit_dataset **out, usplit_context *context, const usplit_image *images,
                                     size_t n_images, const usplit_dataset_options *options)
 {
@@ -133,7 +139,7 @@ usplit_status usplit_dataset_create(usplit_dataset **out, usplit_context *contex
     us_data_source source = {views.view[0].frames, views.n_channels, 0, view_size, view_read, &views,
                              views.channel_frames};
     for (int64_t c = 1; views.unpaired && c < views.n_channels && c < US_PLACE_CHANNELS; c++) {
-        source.n_frames += views.channel_frames[c];
+        source.n_frames = add_frames(source.n_frames, views.channel_frames[c]);
     }
     return us_data_build(out, context, &source, &o);
 }
@@ -283,9 +289,7 @@ usplit_status usplit_dataset_open(usplit_dataset **out, usplit_context *context,
     us_data_source source = {s.dims[0], s.dims[1], 0, file_size, file_read, &s, s.channel_frames};
     for (int64_t c = 0; c < s.dims[1] && c < US_PLACE_CHANNELS; c++) {
         s.channel_frames[c] = s.dims[0];
-    }
-    if (s.unpaired && s.dims[1] <= USPLIT_MAX_CHANNELS) {
-        source.n_frames *= s.dims[1];
+        source.n_frames = s.unpaired && c > 0 ? add_frames(source.n_frames, s.dims[0]) : source.n_frames;
     }
     usplit_status status = us_data_build(out, context, &source, &o);
     us_h5_frames_close(s.frames);

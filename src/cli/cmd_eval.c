@@ -24,10 +24,10 @@ typedef struct eval_args {
     machine_args machine;
     tiler_args tiler;
     arg_list channels;
-    const char *mixture;
     const char *names, *picture, *out;
     int64_t drop_last;
     int overwrite, json, quiet;
+    const char *mixture;
 } eval_args;
 
 static int parse(eval_args *a, arg_list *rest, int argc, char **argv)

@@ -680,6 +680,16 @@ static void hostile_values(void **state)
     o.train_frames = train;
     o.n_train_frames = 2;
     refused(try_make(&d, *state, &u, &o), USPLIT_ERR_ARGUMENT, "channel 2 has no training frame");
+    static float pixel[64];
+    usplit_image v[2];
+    o = plain_options();
+    o.unpaired = 1;
+    for (int i = 0; i < 2; i++) {           // the same pixels as frames without end
+        must(usplit_image_init(&v[i], sizeof v[i], pixel, USPLIT_TYPE_F32, 1, 8, 8, 1));
+        v[i].frames = INT64_MAX / 2 + 1;
+        v[i].stride_frame = 0;
+    }
+    assert_true(usplit_dataset_create(&d, *state, v, 2, &o) != USPLIT_OK && !d);
     usplit_critter_options c;
     must(usplit_critter_options_init(&c, sizeof c));
     o = plain_options();
