@@ -498,6 +498,7 @@ static usplit_status begin(us_exec *e, const us_trained *arrays, const us_tally 
                            .skipped = tally->skipped, .counted = tally->counted, .sum_loss = tally->sum_loss,
                            .sum_reconstruction = tally->sum_reconstruction, .sum_kl = tally->sum_kl,
                            .loss = tally->losses.loss, .norm = tally->gradient_norm};
+    memcpy(state->sum_level, tally->sum_level, sizeof tally->sum_level);
     US_CUDA_TRY(us_copy_up(s, e->state, state, sizeof *state));
     US_CUDA_TRY(us_stream_wait(s));
     return USPLIT_OK;
@@ -550,6 +551,7 @@ static usplit_status sync(us_exec *e, us_tally *tally, int arrays)
                         .sum_kl = state->sum_kl, .gradient_norm = state->norm,
                         .loss_scale = e->half ? state->loss_scale : tally->loss_scale,
                         .good_steps = e->half ? state->good_steps : tally->good_steps};
+    memcpy(tally->sum_level, state->sum_level, sizeof tally->sum_level);
     losses_of(e, &tally->losses);
     if (arrays) {
         US_TRY(download(e, e->params, e->arrays.params));

@@ -66,5 +66,6 @@ int cmd_demo(int argc, char **argv);
 int cmd_dip(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_calibrate(int argc, char **argv);
+int cmd_import(int argc, char **argv);
 
 #endif

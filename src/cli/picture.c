@@ -8,7 +8,7 @@
 
 #include "cli/cli.h"
 
-enum { PANEL_WIDTH = 1600, MARGIN = 16, GAP = 6, MAX_CELL = 384, MIN_CELL = 96, GLYPH = 6, LINE = 9 };
+enum { PANEL_WIDTH = 1600, MARGIN = 16, GAP = 6, MAX_CELL = 384, MIN_CELL = 96, GLYPH = 6, LINE = 9, SHADES = 250 };
 
 static const unsigned char ink[3] = {235, 235, 235}, faint[3] = {160, 160, 160}, paper[3] = {18, 18, 20};
 
@@ -82,9 +82,8 @@ static void colour_of(int32_t map, double v, unsigned char *rgb)
 {
     static const double tints[][3] = {{0.15, 1, 0.3},  {1, 0.25, 0.9}, {0.2, 0.85, 1}, {1, 0.85, 0.15},
                                       {1, 0.3, 0.25}, {0.45, 0.5, 1}, {1, 0.55, 0.1}, {0.9, 0.9, 0.9}};
-    if (!isfinite(v)) {
-        v = 0;
-    }
+    // so few that an image and its scale bar have a palette (png.c)
+    v = isfinite(v) ? floor((v < 0 ? 0 : v > 1 ? 1 : v) * SHADES + 0.5) / SHADES : 0;
     if (map == PICTURE_MAP_SIGNED) {        // blue below, red above, dark at zero
         double d = 2 * v - 1;
         rgb[0] = level(0.08 + (d > 0 ? 1.2 * d : 0) + (fabs(d) > 0.7 ? fabs(d) - 0.7 : 0));
@@ -92,7 +91,6 @@ static void colour_of(int32_t map, double v, unsigned char *rgb)
         rgb[2] = level(0.09 + (d < 0 ? -1.2 * d : 0) + (fabs(d) > 0.7 ? fabs(d) - 0.7 : 0));
         return;
     }
-    v = v < 0 ? 0 : v > 1 ? 1 : v;
     for (int k = 0; k < 3; k++) {
         double tint = map >= PICTURE_MAP_COLOUR ? tints[(map - PICTURE_MAP_COLOUR) % 8][k] : 1;
         rgb[k] = level(v * (tint + (1 - tint) * v * v));
@@ -208,7 +206,7 @@ int picture_write_panel(const char *path, const picture_panel *panel)
                 put_fitting(&p, x, y + w.shown_height + 4, shown, faint, now->caption);
             }
         }
-        if (panel->pixel_size > 0) {
+        if (panel->pixel_size > 0 && panel->cells[r * panel->n_columns].pixels != NULL) {
             put_scale_bar(&p, MARGIN, y, &w, panel->pixel_size);
         }
         y += w.shown_height + CAPTION + GAP;
@@ -219,6 +217,23 @@ int picture_write_panel(const char *path, const picture_panel *panel)
     int rc = png_write(path, &p);
     free(p.rgb);
     return rc;
+}
+
+int picture_make_cell(picture *p, const picture_cell *cell, int64_t height, int64_t width, int64_t side,
+                      double pixel_size)
+{
+    window w = choose_window(height, width, side);
+    p->height = w.shown_height;
+    p->width = w.shown_width;
+    p->rgb = cli_alloc((size_t)p->height, 3 * (size_t)p->width);
+    if (p->rgb == NULL) {
+        return CLI_FAILED;
+    }
+    put_image(p, 0, 0, cell, width, &w);
+    if (pixel_size > 0) {
+        put_scale_bar(p, 0, 0, &w, pixel_size);
+    }
+    return CLI_OK;
 }
 
 static int by_value(const void *a, const void *b)

@@ -3,6 +3,7 @@
 #ifndef CLI_PICTURE_H
 #define CLI_PICTURE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 extern const unsigned char picture_font[95][7];
@@ -34,11 +35,16 @@ typedef struct picture_panel {
 } picture_panel;
 
 int picture_write_panel(const char *path, const picture_panel *panel);
+// One cell as a picture of its own, as large as fits in side x side; its pixels go to the caller, free(p->rgb).
+int picture_make_cell(picture *p, const picture_cell *cell, int64_t height, int64_t width, int64_t side,
+                      double pixel_size);
 
 // Grey levels that a share of the pixels lies under (0.005 and 0.995, say); a sample of them is looked at.
 int picture_range(const float *pixels, int64_t n, double low_share, double high_share, double *low,
                   double *high);
 
 int png_write(const char *path, const picture *p);
+// The same file in memory, to free.
+int png_encode(const picture *p, unsigned char **bytes, size_t *n);
 
 #endif

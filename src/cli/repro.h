@@ -111,7 +111,7 @@ typedef struct repro_scale {
     int64_t val_patches, test_frames;       // at most
     int64_t dip_iterations, dip_crops;      // of a crop; of a frame
     double learning_rate;
-    int32_t no_dropout, kinds;
+    int32_t no_dropout, kinds, curves;      // curves: of critters, per channel; 64 pixels have no room for five
     int32_t shrink;             // patches, pads and critter frames are so many times smaller
 } repro_scale;
 

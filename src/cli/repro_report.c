@@ -331,8 +331,8 @@ static int write_markdown(const char *path, const repro_request *request, const 
     }
     put_budget(out.file, request, runs, n);
     if (runs[0].task->source == REPRO_CRITTERS && runs[0].settings.critters.kinds == 1) {
-        fputs("One kind of curve per channel is an easier task than the paper's two: rows compare with each other, not "
-              "with the published numbers. The published task is --kinds 2.\n\n", out.file);
+        fputs("One kind of curve per channel is an easier task than the paper's two, and fewer curves cross less: rows "
+              "compare with each other, not with the published numbers. The published kinds are --kinds 2.\n\n", out.file);
     }
     put_tables(out.file, e, runs, n);
     put_notes(out.file, request, runs, n);

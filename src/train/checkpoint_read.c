@@ -120,6 +120,32 @@ static usplit_status read_text(us_ckpt *c, const char *path, char *out, size_t s
     return USPLIT_OK;
 }
 
+static void unknown_levels(double *level)
+{
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        level[i] = NAN;
+    }
+}
+
+// KL per level of every epoch; files of earlier versions have none.
+static usplit_status read_history_kl(us_ckpt *c, usplit_model *m)
+{
+    int64_t levels = m->graph->n_latents, n = m->n_history;
+    if (!us_ckpt_has(c, "record/history_kl") || levels < 1 || n < 1) {
+        return USPLIT_OK;
+    }
+    double *rows = us_alloc(&m->context->allocator, (size_t)(n * levels), sizeof *rows);
+    if (!rows) {
+        return USPLIT_ERR_MEMORY;
+    }
+    usplit_status status = us_ckpt_read(c, "record/history_kl", US_CKPT_F64, 2, (int64_t[]){n, levels}, rows);
+    for (int64_t i = 0; i < n && status == USPLIT_OK; i++) {
+        memcpy(m->history[i].level, rows + i * levels, (size_t)levels * sizeof *rows);
+    }
+    us_free(&m->context->allocator, rows);
+    return status;
+}
+
 static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, usplit_model_normalisation *n)
 {
     char path[64];
@@ -235,11 +261,13 @@ static usplit_status read_record(us_ckpt *c, usplit_model *m)
                                         (int64_t[]){n, US_CHECKPOINT_HISTORY_COLUMNS}, rows);
     for (int64_t i = 0; i < n && status == USPLIT_OK; i++) {
         const double *r = rows + i * US_CHECKPOINT_HISTORY_COLUMNS;
-        us_epoch epoch = {(int64_t)(r[0] >= 0 && r[0] < 9e15 ? r[0] : 0), r[1], r[2], r[3], r[4], r[5], r[6], r[7]};
+        us_epoch epoch = {(int64_t)(r[0] >= 0 && r[0] < 9e15 ? r[0] : 0), r[1], r[2], r[3], r[4], r[5], r[6], r[7],
+                          {0}};
+        unknown_levels(epoch.level);
         status = us_model_add_epoch(m, &epoch);
     }
     us_free(&m->context->allocator, rows);
-    return status;
+    return status == USPLIT_OK ? read_history_kl(c, m) : status;
 }
 
 static usplit_status read_selftest(us_ckpt *c, usplit_model *m)
@@ -294,6 +322,10 @@ static usplit_status read_state(us_ckpt *c, const us_graph *g, us_training_state
     us_state_view v = us_checkpoint_state_view(s);
     if (!us_ckpt_has(c, us_checkpoint_state_i64[0])) {
         US_FAIL(USPLIT_ERR_STATE, "the file holds a model but no training to take up (resume from the 'last' file)");
+    }
+    unknown_levels(s->epoch_level);
+    if (us_ckpt_has(c, "trainer/epoch_levels")) {
+        US_TRY(us_ckpt_read(c, "trainer/epoch_levels", US_CKPT_F64, 1, (int64_t[]){USPLIT_MAX_LEVELS}, s->epoch_level));
     }
     for (int i = 0; i < US_CHECKPOINT_N_STATE_I64; i++) {
         int64_t value = 0;

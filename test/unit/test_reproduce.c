@@ -189,9 +189,9 @@ static void sees_its_share(const repro_request *request, const repro_row *row, c
 static void budgets_are_equal(void **state)
 {
     (void)state;
-    expected_patches = 16000;
+    expected_patches = 6000;
     for_each("small", 0, sees_its_share);
-    expected_patches = 500 * 8;
+    expected_patches = 500 * 4;
     for_each("small", 500, sees_its_share);
     expected_patches = 0;
     for_each("0.01", 0, sees_its_share);

@@ -214,6 +214,49 @@ static void training_learns(void **state)
 }
 
 // A NaN weight makes the loss NaN: the batch is counted and changes nothing.
+// The mean over levels is the KL loss; an interrupted epoch's sums and finished epochs survive in the file; networks
+// without KL say so.
+static void kl_is_known_per_level(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    setup whole = make(1, USPLIT_FAMILY_HVAE, &to), half = make(1, USPLIT_FAMILY_HVAE, &to),
+          rest = make(1, USPLIT_FAMILY_HVAE, &to), plain = make(1, USPLIT_FAMILY_HAE, &to);
+    int64_t epoch = us_trainer_steps_per_epoch(whole.trainer);
+    for (int64_t i = 0; i < 2 * epoch; i++) {
+        must(usplit_trainer_step(whole.trainer));
+    }
+    for (int64_t i = 0; i < epoch + 1; i++) {
+        must(usplit_trainer_step(half.trainer));
+    }
+    must(usplit_trainer_save(half.trainer, file("levels.h5")));
+    must(usplit_trainer_resume(rest.trainer, file("levels.h5")));
+    for (int64_t i = 1; i < epoch; i++) {
+        must(usplit_trainer_step(rest.trainer));
+    }
+    for (int e = 0; e < 2; e++) {
+        usplit_trainer_epoch a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
+        must(usplit_trainer_get_epoch(whole.trainer, e, &a));
+        must(usplit_trainer_get_epoch(rest.trainer, e, &b));
+        assert_true(isfinite(a.kl_level[0]) && isfinite(a.kl_level[1]) && a.kl_level[0] != a.kl_level[1]);
+        assert_true(isnan(a.kl_level[2]) && isnan(a.kl_level[USPLIT_MAX_LEVELS - 1]));
+        // sums of a few doubles in another order
+        assert_true(fabs((a.kl_level[0] + a.kl_level[1]) / 2 - a.kl_loss) <= 1e-12 * (1 + fabs(a.kl_loss)));
+        assert_memory_equal(a.kl_level, b.kl_level, 2 * sizeof a.kl_level[0]);
+    }
+    must(usplit_trainer_step(plain.trainer));
+    for (int64_t i = 1; i < epoch; i++) {
+        must(usplit_trainer_step(plain.trainer));
+    }
+    usplit_trainer_epoch none = {.struct_size = sizeof none};
+    must(usplit_trainer_get_epoch(plain.trainer, 0, &none));
+    assert_true(isnan(none.kl_level[0]) && none.kl_loss == 0);
+    drop(&whole);
+    drop(&half);
+    drop(&rest);
+    drop(&plain);
+}
+
 static void bad_batches_are_skipped(void **state)
 {
     (void)state;
@@ -533,7 +576,7 @@ static int make_folder(void **state)
 static int drop_folder(void **state)
 {
     (void)state;
-    static const char *const names[] = {"half.h5", "last.h5", "best.h5", "other.h5", "model.h5", "fault.h5"};
+    static const char *const names[] = {"half.h5", "levels.h5", "last.h5", "best.h5", "other.h5", "model.h5", "fault.h5"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unlink(file(names[i]));
     }
@@ -548,6 +591,7 @@ int main(void)
         cmocka_unit_test(seeds_matter),
         cmocka_unit_test(steady_state_allocates_nothing),
         cmocka_unit_test(training_learns),
+        cmocka_unit_test(kl_is_known_per_level),
         cmocka_unit_test(bad_batches_are_skipped),
         cmocka_unit_test(budget_runs_batches_in_parts),
         cmocka_unit_test(cancel_leaves_a_whole_checkpoint),
