@@ -26,15 +26,16 @@ done:
     return rc;
 }
 
-static void fill_rest(picture_cell *cell, float *rest, int n_channels, int64_t n, const float *input,
+// How a measured input is mixed is not known: nothing is shown as left over.
+static void fill_rest(picture_cell *cell, float *rest, const usplit_model_facts *model, int64_t n, const float *input,
                       const float *planes, double span)
 {
     for (int64_t i = 0; i < n; i++) {
         double sum = 0;
-        for (int c = 0; c < n_channels; c++) {
-            sum += (double)planes[c * n + i];
+        for (int c = 0; c < model->channels; c++) {
+            sum += model->mixture_weight[c] * (double)planes[c * n + i];
         }
-        rest[i] = (float)((double)input[i] - sum / n_channels);
+        rest[i] = model->input == USPLIT_INPUT_MEASURED ? 0 : (float)((double)input[i] - sum);
     }
     *cell = (picture_cell){.pixels = rest, .map = PICTURE_MAP_SIGNED, .low = -span / 2, .high = span / 2};
     snprintf(cell->caption, sizeof cell->caption, "+-%.3g", span / 2);
@@ -68,7 +69,7 @@ int split_preview_write(const char *path, const usplit_model_facts *model, int64
         return CLI_FAILED;
     }
     CLI_TRY(fill_channels(cells, model->channels, n, input, planes));
-    fill_rest(&cells[columns - 1], rest, model->channels, n, input, planes, cells[0].high - cells[0].low);
+    fill_rest(&cells[columns - 1], rest, model, n, input, planes, cells[0].high - cells[0].low);
     if (deviations) {
         CLI_TRY(fill_deviations(cells + columns, model->channels, n, planes));
     }
