@@ -150,7 +150,7 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 
 # These tests also use the program's modules.
 CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
-CLI_TESTS := $(addprefix $(B)/test/,unit/test_tiff unit/test_score unit/test_reproduce unit/test_import unit/test_report \
+CLI_TESTS := $(addprefix $(B)/test/,unit/test_tiff unit/test_score unit/test_reproduce unit/test_import unit/test_report unit/test_check \
              fuzz/test_import_fuzz)
 $(CLI_TESTS): $(CLI_TEST_OBJ)
 $(CLI_TESTS): LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)

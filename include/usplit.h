@@ -261,6 +261,43 @@ typedef struct usplit_image_seam_facts {
 USPLIT_API usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_t row, int64_t column,
                                             usplit_image_seam_facts *facts);
 
+/* The residual: what a prediction leaves of its input, min(input, clip_value) - the sum of weight x predicted plane. A
+ * model is trained on means (or sums) of its channels, so those of its planes should give the input back; what it does not is
+ * noise, or something that is neither channel. No truth is needed. All figures but `range` and `structure` are shares of the input's range
+ * (0.01: one percent of it), so a change of gain or offset that input and planes share changes nothing. Quantiles come
+ * from histograms, to about one percent of their value. */
+typedef struct usplit_residual_facts {
+    size_t struct_size;
+    int64_t pixels;
+    double range;               /* 99.5th - 0.5th percentile of the input, grey levels. 0: what follows is NaN */
+    double score;               /* 1.4826 x median |residual - its median|: how much is left of a typical pixel */
+    double tail;                /* 99th percentile of |residual - its median|: of the pixels explained worst */
+    double offset;              /* median of the residual: a background that the planes lack (above 0) or add */
+    double noise;               /* 1.4826 / sqrt(2) x median |step| of the residual between neighbours in a row */
+    double structure;           /* sqrt(1 - (noise / score)^2): 0: the residual is noise, each pixel for itself;
+                                   towards 1: it has shapes in it, which nobody called noise */
+} usplit_residual_facts;
+
+/* input: 1 frame, 1 channel; prediction: 1 frame of 1 to 8 channels, same size, without planes of deviations. weights:
+ * one of each channel (usplit_model_facts.mixture_weight); NULL: one over their number each, their mean. clip_value: what the tiler
+ * clipped the input at (usplit_tiler_result); infinity: nothing. residual: where the residual goes, 1
+ * frame, 1 channel, same size; NULL: nowhere. facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_image_residual(const usplit_image *input, const usplit_image *prediction,
+                                               const double *weights, double clip_value,
+                                               const usplit_image *residual, usplit_residual_facts *facts);
+
+/* The same for an image of any height, rows at a time and in order, as usplit_tiler_stream.write gets them: about 1.5 MB
+ * whatever the image, and the same figures however many rows come together. One thread at a time. */
+typedef struct usplit_residual usplit_residual;
+USPLIT_API usplit_status usplit_residual_create(usplit_residual **out, int64_t width, int32_t channels,
+                                                const double *weights, double clip_value);
+/* input: n_rows x width; planes: `channels` planes of n_rows x width; dst: the residual of these rows, or NULL. */
+USPLIT_API usplit_status usplit_residual_add(usplit_residual *residual, int64_t n_rows, const float *input,
+                                             const float *planes, float *dst);
+/* Of all rows so far. facts->struct_size must be set. */
+USPLIT_API usplit_status usplit_residual_info(const usplit_residual *residual, usplit_residual_facts *facts);
+USPLIT_API void usplit_residual_free(usplit_residual *residual);
+
 /* ---- Dataset: registered channels to learn from ------------------------------------------------
  * Holds frames as float32, clipped, with their pyramid (lateral context), and the statistics of the
  * training frames. Read-only once made: share it between trainers and threads. */
@@ -489,6 +526,14 @@ typedef struct usplit_model_facts {
     double target_clip_value;   /* grey levels: of the structures in training; clip_value is the input's */
     double mixture_weight[USPLIT_MAX_CHANNELS]; /* the input is the sum of weight * structure: 1/K or 1; 0 where it was
                                    measured, as nothing is known of it */
+    /* What training inputs looked like, frame by frame (as mixed without weights, clipped): against this the tiler holds an
+       image. 0 frames: not recorded: a file of an older version, or unpaired channels. */
+    int64_t input_frames;
+    double frame_mean[4];       /* of the frames' means: average, deviation between frames, lowest, highest */
+    double frame_deviation[4];  /* of the frames' pixel deviations: geometric mean, deviation of the logarithm between
+                                   frames, lowest, highest */
+    int32_t has_calibration;    /* 1: usplit_model_get_calibration has one */
+    int32_t reserved1;
 } usplit_model_facts;
 
 typedef struct usplit_model_normalisation {
@@ -547,6 +592,19 @@ USPLIT_API usplit_status usplit_model_plan_text(const usplit_model *model, int32
  * largest deviation relative to the output's maximum. USPLIT_ERR_STATE: the model carries none;
  * USPLIT_ERR_NUMERIC: the deviation is over 1e-3 (in float16 2e-2; the pair is made in float32 on the CPU). */
 USPLIT_API usplit_status usplit_model_check(const usplit_model *model, double *error);
+
+typedef struct usplit_model_check_facts {
+    size_t struct_size;
+    int64_t values;             /* output values compared, of one patch */
+    double error;               /* largest deviation relative to the output's maximum; NaN: an output is not finite */
+    double tolerance;           /* accepted */
+    int32_t passed;             /* 1: the error is accepted */
+    int32_t reserved0;
+} usplit_model_check_facts;
+
+/* The same self-test told in full. A model that fails it is no error here: see `passed`. facts->struct_size must be
+ * set. */
+USPLIT_API usplit_status usplit_model_check_report(const usplit_model *model, usplit_model_check_facts *facts);
 
 /* ---- Trainer ----------------------------------------------------------------------------------- */
 
@@ -678,6 +736,9 @@ typedef struct usplit_tiler_options {
                                    the samples x shifts values of a pixel about their mean (divided by n - 1): how
                                    sure the network is of it. Needs two values or more. 0: none */
     int32_t reserved0;
+    int32_t calibrated;         /* 1: deviations are corrected by the model's calibration, which must be there
+                                   (usplit_model_calibrate). 0: as they are */
+    int32_t reserved1;
 } usplit_tiler_options;
 
 typedef struct usplit_tiler_cost {
@@ -706,6 +767,16 @@ typedef struct usplit_tiler_result {
     int64_t saturated_pixels;   /* output values cut to an integer type's range */
     int32_t samples, latent;
     char device[64];
+    /* Is the input like what the model was trained on? Of a run's frames, the one least like it. The distance is the
+       larger of two: of the frame's mean from the training frames' means, in deviations between those, and of the
+       logarithm of its deviation from theirs. Where training frames are alike, or few, a deviation counts as at least a
+       fifth: of the training frames' pixel deviation for the mean, of 1 for the logarithm. */
+    double input_mean, input_deviation; /* of that frame's pixels, clipped, grey levels */
+    double input_distance;      /* NaN: the model does not say (usplit_model_facts.input_frames is 0) */
+    int32_t input_unusual;      /* 1: the distance is over 4: another type, offset, exposure or kind of image */
+    int32_t calibrated;         /* 1: the deviations were calibrated */
+    double deviation_slope[USPLIT_MAX_CHANNELS], deviation_offset[USPLIT_MAX_CHANNELS]; /* calibrated deviation = slope x
+                                   deviation + offset; 1 and 0: not calibrated */
 } usplit_tiler_result;
 
 /* Streaming: rows [row, row + n_rows) of one image. Return 0; anything else fails the run with
@@ -741,6 +812,41 @@ USPLIT_API usplit_status usplit_tiler_run_stream(usplit_tiler *tiler, const uspl
 /* From any thread, or a signal handler. */
 USPLIT_API void usplit_tiler_cancel(usplit_tiler *tiler);
 USPLIT_API void usplit_tiler_free(usplit_tiler *tiler);
+
+/* ---- Calibration: deviations that mean an error ------------------------------------------------------
+ * The deviation over samples says where a network is less sure; it is mostly smaller than the error. On frames whose
+ * channels are known, and that were not trained on, it can be held against the real error: pixels are sorted by
+ * predicted deviation into 30 bins of equal width; in every bin the root mean squared error E and the root mean square
+ * S of the deviations are taken; E = slope x S + offset is fitted by least squares, a bin counting as its pixels. Bins at
+ * either end that hold less than 1e-5 of the pixels are left out. Slope and offset belong to a way of predicting: other
+ * samples, shifts or latents give other deviations. */
+typedef struct usplit_calibration {
+    size_t struct_size;
+    int32_t samples, shifts;    /* of the predictions it was made from */
+    int64_t pixels;             /* of every channel */
+    double slope[USPLIT_MAX_CHANNELS];  /* calibrated deviation = slope x deviation + offset, not below 0 */
+    double offset[USPLIT_MAX_CHANNELS]; /* grey levels */
+    double rmse[USPLIT_MAX_CHANNELS];   /* of all pixels, grey levels */
+    double deviation[USPLIT_MAX_CHANNELS];  /* root mean square of the predicted deviations; with options->calibrated,
+                                   of the corrected ones */
+    double residual_score, residual_tail, residual_structure;   /* as in usplit_residual_facts, means over the frames:
+                                   what is usual for this model, to hold those of an image against. NaN: not known */
+} usplit_calibration;
+
+/* Predicts the frames of a set (USPLIT_SET_*) from their channels, mixed as the model's input is, or from the measured
+ * image, with options (deviations are set to 1;
+ * two samples or shifts at least), and fits. The truth is clipped where the model clips. The model is not changed. With
+ * options->calibrated the deviations are those corrected by the model's own calibration: a slope near 1 and an offset
+ * near 0 on other frames say that it holds. USPLIT_ERR_NUMERIC: a channel's deviations do not differ, or its error does
+ * not grow with them, so that nothing can be calibrated. out->struct_size must be set. */
+USPLIT_API usplit_status usplit_model_calibrate(const usplit_model *model, const usplit_dataset *dataset, int32_t set,
+                                                const usplit_tiler_options *options, usplit_calibration *out,
+                                                usplit_progress_fn progress, void *user);
+/* Kept in the model, and in its files from the next usplit_model_save on. NULL: removed. Training, or setting a
+ * parameter, removes it, too. */
+USPLIT_API usplit_status usplit_model_set_calibration(usplit_model *model, const usplit_calibration *calibration);
+/* USPLIT_ERR_STATE: there is none. out->struct_size must be set. */
+USPLIT_API usplit_status usplit_model_get_calibration(const usplit_model *model, usplit_calibration *out);
 
 /* ---- Double-DIP: one image apart without training ----------------------------------------------------
  * The paper's unsupervised baseline (networks 9): two small networks with fixed noise as input are optimised until

@@ -78,7 +78,8 @@ usplit_status usplit_model_info(const usplit_model *model, usplit_model_facts *f
                             .pixel_size = n->pixel_size, .blocks = c->blocks, .activation = c->activation,
                             .logvar = c->logvar, .merge = c->merge, .kl = c->kl, .latent_scale = c->latent_scale,
                             .shared_branch = c->shared_branch, .ungated = c->ungated, .input = n->input,
-                            .centring = n->centring, .target_clip_value = n->target_clip_value};
+                            .centring = n->centring, .target_clip_value = n->target_clip_value,
+                            .input_frames = model->input_frames, .has_calibration = model->has_calibration};
     for (int i = 0; i < c->channels && n->input != USPLIT_INPUT_MEASURED; i++) {
         f.mixture_weight[i] = n->input == USPLIT_INPUT_SUM ? 1 : 1.0 / c->channels;
     }
@@ -88,6 +89,8 @@ usplit_status usplit_model_info(const usplit_model *model, usplit_model_facts *f
     memcpy(f.target_mean, n->target_mean, sizeof f.target_mean);
     memcpy(f.target_deviation, n->target_deviation, sizeof f.target_deviation);
     memcpy(f.channel_names, n->channel_names, sizeof f.channel_names);
+    memcpy(f.frame_mean, model->frame_mean, sizeof f.frame_mean);
+    memcpy(f.frame_deviation, model->frame_deviation, sizeof f.frame_deviation);
     return us_struct_write(facts, &f, sizeof f, "facts");
 }
 
@@ -177,6 +180,7 @@ usplit_status usplit_model_set_parameter(usplit_model *model, const char *name, 
     }
     memcpy(model->params + p->offset, src, (size_t)count * sizeof *src);
     model->edits++;
+    model->has_calibration = 0;     // it was that of other parameters
     return USPLIT_OK;
 }
 
@@ -232,17 +236,37 @@ usplit_status usplit_model_plan_text(const usplit_model *model, int32_t mode, in
     return USPLIT_OK;
 }
 
-usplit_status usplit_model_check(const usplit_model *model, double *error)
+static usplit_status self_test(const usplit_model *model, usplit_model_check_facts *f)
 {
-    US_CHECK_ARG(model != NULL && error != NULL, "%s is NULL", model ? "error" : "model");
+    const us_net_config *c = &model->graph->config;
     if (!model->selftest_input) {
         US_FAIL(USPLIT_ERR_STATE, "the model carries no self-test; models loaded from a checkpoint do");
     }
-    US_TRY(us_selftest_check(model, error));
-    double accepted = element_bytes(model) == 2 ? 2e-2 : 1e-3;      // pairs are made in float32
-    if (!(*error <= accepted)) {
-        US_FAIL(USPLIT_ERR_NUMERIC, "the self-test's output deviates by %.2g of its maximum; accepted: %g", *error,
-                accepted);
+    *f = (usplit_model_check_facts){.struct_size = sizeof *f,
+                                    .values = (int64_t)c->patch * c->patch * us_net_head_channels(c),
+                                    .tolerance = element_bytes(model) == 2 ? 2e-2 : 1e-3};  // pairs are float32
+    US_TRY(us_selftest_check(model, &f->error));
+    f->passed = f->error <= f->tolerance;
+    return USPLIT_OK;
+}
+
+usplit_status usplit_model_check(const usplit_model *model, double *error)
+{
+    US_CHECK_ARG(model != NULL && error != NULL, "%s is NULL", model ? "error" : "model");
+    usplit_model_check_facts f;
+    US_TRY(self_test(model, &f));
+    *error = f.error;
+    if (!f.passed) {
+        US_FAIL(USPLIT_ERR_NUMERIC, "the self-test's output deviates by %.2g of its maximum; accepted: %g", f.error,
+                f.tolerance);
     }
     return USPLIT_OK;
+}
+
+usplit_status usplit_model_check_report(const usplit_model *model, usplit_model_check_facts *facts)
+{
+    US_CHECK_ARG(model != NULL && facts != NULL, "%s is NULL", model ? "facts" : "model");
+    usplit_model_check_facts f;
+    US_TRY(self_test(model, &f));
+    return us_struct_write(facts, &f, sizeof f, "facts");
 }

@@ -31,6 +31,8 @@ static usplit_status check_options(const usplit_tiler_options *o)
                  "latent is %d; accepted: USPLIT_LATENT_SAMPLE (0), _MEAN (1)", o->latent);
     US_CHECK_ARG(o->batch >= 0, "batch is %d; accepted: 0 (chosen) or more", o->batch);
     US_CHECK_ARG(o->deviations == 0 || o->deviations == 1, "deviations is %d; accepted: 0 and 1", o->deviations);
+    US_CHECK_ARG(o->calibrated == 0 || (o->calibrated == 1 && o->deviations),
+                 "calibrated is %d; accepted: 0, and 1 with deviations", o->calibrated);
     US_CHECK_ARG(o->memory_budget >= 0, "memory_budget is %lld; accepted: 0 (no limit) or more",
                  (long long)o->memory_budget);
     return USPLIT_OK;
@@ -48,6 +50,9 @@ usplit_status usplit_tiler_create(usplit_tiler **out, const usplit_model *model,
     if (!model->has_normalisation) {
         US_FAIL(USPLIT_ERR_STATE, "the model has no normalisation: train it, or call "
                                   "usplit_model_set_normalisation");
+    }
+    if (o.calibrated && !model->has_calibration) {
+        US_FAIL(USPLIT_ERR_STATE, "the model has no calibration: usplit_model_calibrate makes one");
     }
     // only the reference count changes
     return us_tiler_new(out, (usplit_model *)(uintptr_t)model, &o);

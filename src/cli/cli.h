@@ -64,6 +64,8 @@ int cmd_doctor(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_dip(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_calibrate(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 
 #endif

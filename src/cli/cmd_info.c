@@ -88,8 +88,50 @@ static void print_training(const usplit_model_facts *f)
         printf("%s%s: mean %.5g, deviation %.5g\n", c == 0 ? "channels  " : "          ",
                setup_channel_name(f, c, name, sizeof name), f->target_mean[c], f->target_deviation[c]);
     }
+    if (f->input_frames > 0) {
+        printf("frames    %lld trained on: mean %.5g to %.5g, deviation %.5g to %.5g\n", (long long)f->input_frames,
+               f->frame_mean[2], f->frame_mean[3], f->frame_deviation[2], f->frame_deviation[3]);
+    }
     if (f->pixel_size > 0) {
         printf("pixels    %.4g micrometres\n", f->pixel_size);
+    }
+}
+
+// How predicted deviations become errors, where the model says.
+static void tell_calibration(const usplit_model *model, const usplit_model_facts *f, json *j)
+{
+    char name[USPLIT_NAME_BYTES];
+    usplit_calibration c = {.struct_size = sizeof c};
+    if (!f->has_calibration || usplit_model_get_calibration(model, &c) != USPLIT_OK) {
+        return;
+    }
+    if (j != NULL) {
+        json_begin(j, "calibration", '{');
+        json_int(j, "samples", c.samples);
+        json_int(j, "shifts", c.shifts);
+        json_int(j, "pixels", c.pixels);
+        json_begin(j, "channels", '[');
+    } else {
+        printf("deviation calibrated with %d sample%s, %d shift%s:", c.samples, c.samples == 1 ? "" : "s", c.shifts,
+               c.shifts == 1 ? "" : "s");
+    }
+    for (int k = 0; k < f->channels; k++) {
+        setup_channel_name(f, k, name, sizeof name);
+        if (j == NULL) {
+            printf("%s %s %.4g x %+.4g", k > 0 ? ";" : "", name, c.slope[k], c.offset[k]);
+            continue;
+        }
+        json_begin(j, NULL, '{');
+        json_text(j, "name", name);
+        json_real(j, "slope", c.slope[k]);
+        json_real(j, "offset", c.offset[k]);
+        json_end(j, '}');
+    }
+    if (j != NULL) {
+        json_end(j, ']');
+        json_end(j, '}');
+    } else {
+        putchar('\n');
     }
 }
 
@@ -146,6 +188,14 @@ static void json_model(json *j, const usplit_model_facts *f)
     json_real(j, "input_mean", f->input_mean);
     json_real(j, "input_deviation", f->input_deviation);
     json_real(j, "pixel_size", f->pixel_size);
+    json_int(j, "input_frames", f->input_frames);
+    for (int list = 0; list < 2 && f->input_frames > 0; list++) {
+        json_begin(j, list == 0 ? "frame_mean" : "frame_deviation", '[');
+        for (int i = 0; i < 4; i++) {
+            json_real(j, NULL, list == 0 ? f->frame_mean[i] : f->frame_deviation[i]);
+        }
+        json_end(j, ']');
+    }
     json_begin(j, "channels", '[');
     for (int c = 0; c < f->channels; c++) {
         char name[USPLIT_NAME_BYTES];
@@ -209,12 +259,14 @@ static int tell(const usplit_model *model, const usplit_model_facts *facts, cons
         json_begin(&j, NULL, '{');
         json_text(&j, "file", file != NULL ? file : "");
         json_model(&j, facts);
+        tell_calibration(model, facts, &j);
         json_cost(&j, "train", &train, train_batch, -1);
         json_cost(&j, "predict", &predict, predict_batch, inner);
     } else {
         setup_print_model(stdout, facts);
         if (file != NULL) {
             print_training(facts);
+            tell_calibration(model, facts, NULL);
         }
         print_cost("training", &train, train_batch);
         print_cost("splitting", &predict, predict_batch);

@@ -14,6 +14,7 @@
 #include "cli/split_preview.h"
 #include "cli/text.h"
 #include "cli/tiff.h"
+#include "cli/trust.h"
 
 static const arg_usage usage = {
     "split", "model.h5 image.tif [...] -o out.tif|folder [options]",
@@ -26,8 +27,8 @@ static const arg_usage usage = {
 typedef struct split_args {
     machine_args machine;
     tiler_args tiler;
-    const char *out, *preview, *frames;
-    int type, sum, deviations, overwrite, json, quiet;
+    const char *out, *preview, *frames, *residual;
+    int type, sum, deviations, calibrated, overwrite, json, quiet;
     int64_t first, end;         // frames to split
 } split_args;
 
@@ -39,6 +40,7 @@ typedef struct split_job {      // one image on its way through
     int n_channels;
     float scale;                // input is multiplied by it: 1, or 1/K for sums
     float *preview_input, *preview_output;      // of the first page, when a preview is wanted
+    trust_residual *residual;   // NULL: not wanted
     int preview_planes;         // in preview_output: channels, and their deviations where there are
 } split_job;
 
@@ -47,6 +49,8 @@ typedef struct split_total {    // of all pages of all images
     double seconds, clip_value;
     usplit_tiler_result last;
     usplit_tiler_cost cost;     // of the largest page
+    usplit_residual_facts *residuals;   // of every page, where wanted
+    usplit_tiler_result *results;       // of every page
 } split_total;
 
 static int parse(split_args *a, arg_list *rest, int argc, char **argv)
@@ -58,8 +62,12 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif file, or a folder"},
         {"--type", NULL, ARG_CHOICE, &a->type, 0, 0, "f32|u16|u8", "of the pixels written (f32)"},
-        {"--deviations", NULL, ARG_FLAG, &a->deviations, 0, 0, NULL,
+        {"--deviations", "--std", ARG_FLAG, &a->deviations, 0, 0, NULL,
          "also write the deviation of every pixel over samples and shifts"},
+        {"--calibrated", NULL, ARG_FLAG, &a->calibrated, 0, 0, NULL,
+         "the deviations corrected by the model's calibration (usplit calibrate)"},
+        {"--residual", NULL, ARG_TEXT, &a->residual, 0, 0, "FILE.tif",
+         "of one image: what the split leaves of it, and how much that is"},
         {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png",
          "picture of the first page: input, channels, what is left over, deviations"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
@@ -86,6 +94,9 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
     if (a->out == NULL) {
         return cli_error(CLI_USAGE, "where to? -o out.tif or -o folder is missing");
     }
+    if (a->calibrated && !a->deviations) {
+        return cli_error(CLI_USAGE, "--calibrated is about --deviations, which is missing");
+    }
     return a->frames != NULL ? args_range("--frames", a->frames, &a->first, &a->end) : CLI_OK;
 }
 
@@ -111,12 +122,21 @@ static int32_t write_rows(int64_t row, int64_t n_rows, const float *src, void *u
                    sizeof *src * (size_t)(n_rows * job->width));
         }
     }
-    return tiff_write_rows(job->writer, job->place, row, n_rows, src);
+    int rc = tiff_write_rows(job->writer, job->place, row, n_rows, src);
+    if (rc == 0 && job->residual != NULL) {
+        rc = trust_add(job->residual, job->page, job->place, row, n_rows, src);
+    }
+    return rc;
 }
 
-static void add_result(split_total *total, const usplit_tiler_result *r, int64_t pixels)
+static int add_result(split_total *total, const usplit_tiler_result *r, int64_t pixels)
 {
-    total->frames++;
+    usplit_tiler_result *results = realloc(total->results, sizeof *results * (size_t)(total->frames + 1));
+    if (results == NULL) {
+        return cli_error(CLI_FAILED, "out of memory");
+    }
+    total->results = results;
+    results[total->frames++] = *r;
     total->tiles += r->tiles;
     total->passes += r->passes;
     total->peak = r->peak_bytes > total->peak ? r->peak_bytes : total->peak;
@@ -124,6 +144,18 @@ static void add_result(split_total *total, const usplit_tiler_result *r, int64_t
     total->pixels += pixels;
     total->seconds += r->seconds;
     total->last = *r;
+    return CLI_OK;
+}
+
+static int add_residual(split_total *total, trust_residual *residual)
+{
+    usplit_residual_facts *residuals =
+        realloc(total->residuals, sizeof *residuals * (size_t)total->frames);
+    if (residuals == NULL) {
+        return cli_error(CLI_FAILED, "out of memory");
+    }
+    total->residuals = residuals;
+    return trust_end_page(residual, &residuals[total->frames - 1]);
 }
 
 static int write_preview(const split_job *job, const usplit_model_facts *model, const char *path)
@@ -154,8 +186,8 @@ done:
     return rc;
 }
 
-static int open_output(split_job *job, const split_args *a, const usplit_model_facts *model, const char *path,
-                       int64_t n_pages)
+static int open_output(split_job *job, const split_args *a, const usplit_model_facts *model, const char *name,
+                       const char *path, int64_t n_pages)
 {
     static const int32_t types[] = {USPLIT_TYPE_F32, USPLIT_TYPE_U16, USPLIT_TYPE_U8};
     int whole = n_pages == job->facts.pages;
@@ -180,6 +212,9 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
                             setup_network_name(model->family, model->variant, network, sizeof network));
     layout.info = info;
     int rc = tiff_create(&job->writer, path, &layout);
+    if (rc == 0 && job->residual != NULL) {
+        rc = trust_open(job->residual, name, a->residual, &layout, model, job->scale);
+    }
     free(info);
     return rc;
 }
@@ -210,8 +245,14 @@ static int split_pages(split_job *job, usplit_tiler *tiler, int64_t first, int64
         job->place = job->page - first;
         snprintf(what, sizeof what, "page %lld/%lld", (long long)job->place + 1, (long long)(end - first));
         p->what = what;
+        if (job->residual != NULL) {
+            CLI_TRY(trust_begin_page(job->residual));
+        }
         CLI_LIB(usplit_tiler_run_stream(tiler, &stream, &result, progress_tiles, p));
-        add_result(total, &result, job->height * job->width);
+        CLI_TRY(add_result(total, &result, job->height * job->width));
+        if (job->residual != NULL) {
+            CLI_TRY(add_residual(total, job->residual));
+        }
     }
 done:
     p->what = NULL;
@@ -223,8 +264,10 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
 {
     int rc;
     split_job job = {.n_channels = facts->channels, .scale = a->sum ? 1.0f / (float)facts->channels : 1.0f};
-    int64_t saturated = 0;
+    int64_t saturated = 0, before = total->frames;
+    trust_residual residual = {0};
     progress p;
+    job.residual = a->residual != NULL ? &residual : NULL;
     progress_start(&p, a->quiet);
     CLI_TRY(tiff_open(&job.src, name));
     tiff_info(job.src, &job.facts);
@@ -245,15 +288,21 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
             goto done;
         }
     }
-    CLI_TRY(open_output(&job, a, facts, path, end - a->first));
+    CLI_TRY(open_output(&job, a, facts, name, path, end - a->first));
     CLI_TRY(split_pages(&job, tiler, a->first, end, &p, total));
     CLI_TRY(tiff_commit(job.writer, &saturated));
+    if (job.residual != NULL) {
+        CLI_TRY(trust_commit(&residual));
+    }
+    progress_end(&p);
+    trust_warn(name, a->first, total->results + before, total->frames - before, facts);
     total->saturated += saturated;
     if (preview) {
         CLI_TRY(write_preview(&job, facts, a->preview));
     }
 done:
     progress_free(&p);
+    trust_close(&residual);
     tiff_writer_free(job.writer);
     tiff_close(job.src);
     free(job.preview_input);
@@ -261,8 +310,8 @@ done:
     return rc;
 }
 
-static void print_report(const split_total *t, const usplit_model_facts *m, const usplit_tiler_options *o,
-                         const char *out)
+static void print_report(const split_total *t, const usplit_model *model, const usplit_model_facts *m,
+                         const usplit_tiler_options *o, const char *out)
 {
     char name[USPLIT_NAME_BYTES];
     const usplit_tiler_result *r = &t->last;
@@ -298,6 +347,9 @@ static void print_report(const split_total *t, const usplit_model_facts *m, cons
                 (long long)t->saturated,
                 100 * (double)t->saturated / ((double)t->pixels * m->channels * (o->deviations ? 2 : 1)));
     }
+    for (int64_t i = 0; t->residuals != NULL && i < t->frames; i++) {
+        trust_print_residual(&t->residuals[i], model);
+    }
     fprintf(stderr, "written   %s\n", out);
 }
 
@@ -322,6 +374,7 @@ static void print_json(const split_total *t, const usplit_model_facts *m, const 
     json_text(&j, "latent", r->latent == USPLIT_LATENT_MEAN ? "mean" : "sample");
     json_int(&j, "shifts", o->shifts > 1 ? o->shifts : 1);
     json_bool(&j, "deviations", o->deviations);
+    json_bool(&j, "calibrated", o->calibrated);
     json_int(&j, "patch", t->cost.patch);
     json_int(&j, "inner", t->cost.inner);
     json_int(&j, "planned_bytes", t->cost.host_bytes);
@@ -336,6 +389,23 @@ static void print_json(const split_total *t, const usplit_model_facts *m, const 
         json_text(&j, "name", setup_channel_name(m, c, name, sizeof name));
         json_real(&j, "gain", r->gain[c]);
         json_real(&j, "offset", r->offset[c]);
+        json_end(&j, '}');
+    }
+    json_end(&j, ']');
+    if (t->residuals != NULL) {
+        json_begin(&j, "residuals", '[');
+        for (int64_t i = 0; i < t->frames; i++) {
+            trust_json_residual(&j, &t->residuals[i]);
+        }
+        json_end(&j, ']');
+    }
+    json_begin(&j, "inputs", '[');
+    for (int64_t i = 0; i < t->frames; i++) {
+        json_begin(&j, NULL, '{');
+        json_real(&j, "mean", t->results[i].input_mean);
+        json_real(&j, "deviation", t->results[i].input_deviation);
+        json_real(&j, "distance", t->results[i].input_distance);
+        json_bool(&j, "unusual", t->results[i].input_unusual);
         json_end(&j, '}');
     }
     json_end(&j, ']');
@@ -378,6 +448,15 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
     if (a->preview != NULL && files_exists(a->preview) && !a->overwrite) {
         return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->preview);
     }
+    if (a->residual != NULL && images->n > 1) {
+        return cli_error(CLI_USAGE, "--residual is one file, of one image; %zu images are given", images->n);
+    }
+    if (a->residual != NULL && images->n == 1 && strcmp(a->residual, outputs->paths[0]) == 0) {
+        return cli_error(CLI_USAGE, "--residual and -o are one file, %s", a->residual);
+    }
+    if (a->residual != NULL && files_exists(a->residual) && !a->overwrite) {
+        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->residual);
+    }
     if (!to_file) {
         CLI_TRY(files_make_folder(a->out));
     }
@@ -404,9 +483,16 @@ int cmd_split(int argc, char **argv)
     CLI_TRY(plan_outputs(&a, &rest, &images, &outputs));
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
+    if (a.residual != NULL && facts.input == USPLIT_INPUT_MEASURED) {
+        rc = cli_error(CLI_FAILED, "--residual: the model was trained on measured images, and nothing is known of how "
+                       "their channels mix");
+        goto done;
+    }
     CLI_TRY(score_tiler_options(&options, &a.tiler));
     options.deviations = a.deviations;
+    options.calibrated = a.calibrated;
     CLI_LIB(usplit_tiler_create(&tiler, model, &options));
+    trust_warn_calibration(model, &options);
     if (!a.quiet) {
         setup_print_context(stderr, context);
         setup_print_model(stderr, &facts);
@@ -417,13 +503,15 @@ int cmd_split(int argc, char **argv)
         CLI_TRY(split_image(&a, &facts, tiler, images.paths[i], outputs.paths[i], preview, &total));
     }
     if (!a.quiet) {
-        print_report(&total, &facts, &options, images.n == 1 ? outputs.paths[0] : a.out);
+        print_report(&total, model, &facts, &options, images.n == 1 ? outputs.paths[0] : a.out);
     }
     if (a.json) {
         print_json(&total, &facts, &options, outputs.paths, (int)outputs.n);
     }
 done:
     cli_on_signal(NULL, NULL);
+    free(total.residuals);
+    free(total.results);
     usplit_tiler_free(tiler);
     usplit_model_free(model);
     usplit_context_free(context);

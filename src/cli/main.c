@@ -18,6 +18,8 @@ static const command commands[] = {
     {"eval", "measure a model on images whose channels are known", cmd_eval},
     {"tiling-study", "measure what padding tiles does for a model", cmd_tiling},
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
+    {"check", "whether a model computes here what it computed where it was written", cmd_check},
+    {"calibrate", "make a model's deviations mean an error", cmd_calibrate},
     {"reproduce", "the paper's tables and figures, on the images you have", cmd_reproduce},
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},

@@ -26,6 +26,7 @@ done:
     return rc;
 }
 
+// How a measured input is mixed is not known: nothing is shown as left over.
 static void fill_rest(picture_cell *cell, float *rest, const usplit_model_facts *model, int64_t n, const float *input,
                       const float *planes, double span)
 {
@@ -34,7 +35,6 @@ static void fill_rest(picture_cell *cell, float *rest, const usplit_model_facts 
         for (int c = 0; c < model->channels; c++) {
             sum += model->mixture_weight[c] * (double)planes[c * n + i];
         }
-        // how a measured input is mixed is not known
         rest[i] = model->input == USPLIT_INPUT_MEASURED ? 0 : (float)((double)input[i] - sum);
     }
     *cell = (picture_cell){.pixels = rest, .map = PICTURE_MAP_SIGNED, .low = -span / 2, .high = span / 2};
@@ -85,7 +85,7 @@ int split_preview_write(const char *path, const usplit_model_facts *model, int64
                            .cells = cells,
                            .pixel_size = pixel_size,
                            .footer = "contrast: 0.5 to 99.5 percent of the pixels of each image. left over: input - "
-                                     "mixed channels (red +, blue -), over the input's contrast"};
+                                     "mean of channels (red +, blue -), over the input's contrast"};
     rc = picture_write_panel(path, &panel);
 done:
     free(rest);

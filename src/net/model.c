@@ -69,3 +69,23 @@ usplit_status us_model_add_epoch(usplit_model *m, const us_epoch *epoch)
     m->history[m->n_history++] = *epoch;
     return USPLIT_OK;
 }
+
+usplit_status us_model_check_calibration(const usplit_calibration *c, int channels)
+{
+    US_CHECK_ARG(c->samples >= 1 && c->shifts >= 1 && c->pixels >= 1,
+                 "calibration: samples %d, shifts %d, pixels %lld; accepted: 1 or more", c->samples, c->shifts,
+                 (long long)c->pixels);
+    US_CHECK_ARG(!(c->residual_score < 0) && !(c->residual_tail < 0) && !(c->residual_structure < 0) &&
+                     !(c->residual_structure > 1),
+                 "calibration: residual_score %g, residual_tail %g, residual_structure %g; accepted: 0 or more, structure "
+                 "up to 1, or NaN", c->residual_score, c->residual_tail, c->residual_structure);
+    for (int i = 0; i < channels; i++) {
+        US_CHECK_ARG(isfinite(c->slope[i]) && c->slope[i] >= 0 && isfinite(c->offset[i]),
+                     "calibration: slope[%d] is %g, offset %g; accepted: finite, slope 0 or more", i, c->slope[i],
+                     c->offset[i]);
+        US_CHECK_ARG(isfinite(c->rmse[i]) && c->rmse[i] >= 0 && isfinite(c->deviation[i]) && c->deviation[i] >= 0,
+                     "calibration: rmse[%d] is %g, deviation %g; accepted: finite, 0 or more", i, c->rmse[i],
+                     c->deviation[i]);
+    }
+    return USPLIT_OK;
+}

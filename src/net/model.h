@@ -28,11 +28,17 @@ struct usplit_model {
     float *selftest_output;         // [patch][patch][2K]
     int64_t edits;                  // changes of params by hand: a trainer's backend may hold copies
     int trainers;                   // alive: 0 or 1
+    int64_t input_frames;           // 0: the training inputs are not on record
+    double frame_mean[4], frame_deviation[4];   // as in usplit_model_facts
+    int has_calibration;
+    usplit_calibration calibration;
 };
 
 usplit_model *us_model_retain(usplit_model *model);
 void us_model_release(usplit_model *model);
 usplit_status us_model_new(usplit_model **out, usplit_context *context, const us_net_config *config);
 usplit_status us_model_add_epoch(usplit_model *model, const us_epoch *epoch);
+// Is a caller's or a file's calibration one that can be applied? USPLIT_ERR_ARGUMENT.
+usplit_status us_model_check_calibration(const usplit_calibration *calibration, int channels);
 
 #endif

@@ -4,6 +4,7 @@
 //   tile_rows.c   the rows of the image and of its pyramid that one band needs, and cutting patches from them
 //   tile_setup.c  the tiler: graph, plan and executable; workers and bytes
 //   tile_run.c    a run: read rows, predict the tiles of a band on all workers, write the band
+//   tile_input.c  whether the image is like those of the training
 //   tile_view.c   the same between two images in memory
 //
 //      patch, side P, may hang over the image      bands of the image, `band_rows` tile rows each
@@ -70,6 +71,17 @@ usplit_status us_tile_grid_fit(us_tile_grid *grid, int32_t cover, int coarsest, 
 // Reads rows [row, row + n) of the image, `width` floats each.
 typedef usplit_status (*us_tile_read_fn)(void *user, int64_t row, int64_t n, float *dst);
 
+// Sums over the pixels of a frame so far, about some grey level (tile_input.c).
+typedef struct us_tile_input {
+    int64_t n;
+    double sum, squares;
+} us_tile_input;
+
+void us_tile_input_add(us_tile_input *input, const float *rows, int64_t n_rows, int64_t width, double about);
+// How far the frame is from the training's; the result keeps the frame that is farthest. first: of the run.
+void us_tile_input_judge(const us_tile_input *input, const usplit_model *model, double about, int first,
+                         usplit_tiler_result *result);
+
 // The rows [first, end) of one pyramid level that are in memory, one below the other in `data`.
 typedef struct us_tile_level {
     int64_t height, width;              // of the whole level
@@ -84,6 +96,7 @@ typedef struct us_tile_rows {
     int patch, exact;
     float clip_value;
     int64_t clipped;                    // pixels above it so far
+    us_tile_input input;                // of the frame
     int32_t padding;
     float padding_value, mean, inverse_deviation;
     us_tile_read_fn read;
@@ -121,6 +134,7 @@ struct usplit_tiler {
     const us_backend *backend;
     usplit_tiler_options options;
     usplit_model_normalisation normalisation;
+    usplit_calibration calibration;     // of deviations, where the options ask for it
     us_tile_grid shape;                 // without an image
     int channels;                       // K
     int planes;                         // that come out: K, or 2K with deviations

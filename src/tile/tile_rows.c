@@ -138,6 +138,7 @@ void us_tile_rows_close(us_tile_rows *rows)
 
 void us_tile_rows_rewind(us_tile_rows *rows)
 {
+    rows->input = (us_tile_input){0};
     for (int k = 0; k <= rows->coarsest; k++) {
         rows->levels[k].first = rows->levels[k].end = 0;
     }
@@ -171,6 +172,7 @@ static usplit_status read_rows(us_tile_rows *rows, int64_t end)
         dst[i] = dst[i] > rows->clip_value ? rows->clip_value : dst[i];
     }
     rows->clipped += clipped;
+    us_tile_input_add(&rows->input, dst, end - level->end, level->width, (double)rows->mean);
     level->end = end;
     return USPLIT_OK;
 }

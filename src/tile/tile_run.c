@@ -85,6 +85,16 @@ static float add_square(float old, float value, float sum, int n)
     return n == 1 ? 0 : old + d * d / ((float)n * (float)(n - 1));
 }
 
+// As calibrated, where that is asked for.
+static float deviation_of(const usplit_tiler *t, int c, float deviation)
+{
+    if (!t->options.calibrated) {
+        return deviation;
+    }
+    float v = (float)t->calibration.slope[c] * deviation + (float)t->calibration.offset[c];
+    return v < 0 ? 0 : v;
+}
+
 // One row of one plane. pass counts the values of a pixel; the last one makes grey levels of their mean, and of
 // their deviation where `squares` is given (data 5.4, 5.5).
 static void add_row(const usplit_tiler *t, int c, const float *src, int64_t n, int pass, float *dst, float *squares)
@@ -97,7 +107,7 @@ static void add_row(const usplit_tiler *t, int c, const float *src, int64_t n, i
     for (int64_t j = 0; squares && j < n; j++) {
         float value = src[j * step], sum = first ? value : dst[j] + value;
         float square = add_square(squares[j], value, sum, pass + 1);
-        squares[j] = last ? gain * sqrtf(square / (float)(passes - 1)) : square;
+        squares[j] = last ? deviation_of(t, c, gain * sqrtf(square / (float)(passes - 1))) : square;
     }
     for (int64_t j = 0; j < n; j++) {
         dst[j] = us_place_add(dst[j], src[j * step], first, last, share, gain, offset);
@@ -389,9 +399,12 @@ static void fill_result(const run *r, usplit_tiler_result *result)
     for (int c = 0; c < t->channels; c++) {
         result->gain[c] = t->normalisation.target_deviation[c];
         result->offset[c] = t->normalisation.target_mean[c];
+        result->deviation_slope[c] = t->options.calibrated ? t->calibration.slope[c] : 1;
+        result->deviation_offset[c] = t->options.calibrated ? t->calibration.offset[c] : 0;
     }
     result->clip_value = t->normalisation.clip_value;
     result->clipped_pixels = r->rows.clipped;
+    result->calibrated = t->options.calibrated;
     result->samples = t->samples;
     result->latent = t->mean_latents ? USPLIT_LATENT_MEAN : USPLIT_LATENT_SAMPLE;
     snprintf(result->device, sizeof result->device, "%s", t->context->facts.device);
@@ -410,6 +423,7 @@ usplit_status us_tiler_run(usplit_tiler *t, const us_tile_io *io, usplit_tiler_r
     US_TRY_GOTO(start(&r));
     for (r.frame = 0; r.frame < io->frames; r.frame++) {
         US_TRY_GOTO(run_frame(&r));
+        us_tile_input_judge(&r.rows.input, t->model, (double)r.rows.mean, r.frame == 0, result);
     }
     fill_result(&r, result);
 done:

@@ -173,6 +173,7 @@ usplit_status us_tiler_new(usplit_tiler **out, usplit_model *model, const usplit
     t->backend = t->context->backend;
     t->options = *options;
     t->normalisation = model->normalisation;
+    t->calibration = model->calibration;
     usplit_status status = set_up(t);
     if (status != USPLIT_OK) {
         us_tiler_release(t);

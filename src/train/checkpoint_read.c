@@ -196,6 +196,52 @@ static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, uspl
     return USPLIT_OK;
 }
 
+static usplit_status read_inputs(us_ckpt *c, usplit_model *m)
+{
+    int64_t four = 4;
+    if (!us_ckpt_has(c, "inputs/frames")) {
+        return USPLIT_OK;
+    }
+    US_TRY(read_i64(c, "inputs/frames", 1, INT64_MAX, &m->input_frames));
+    US_TRY(us_ckpt_read(c, "inputs/frame_mean", US_CKPT_F64, 1, &four, m->frame_mean));
+    US_TRY(us_ckpt_read(c, "inputs/frame_deviation", US_CKPT_F64, 1, &four, m->frame_deviation));
+    int good = m->frame_mean[1] >= 0 && m->frame_deviation[0] > 0 && m->frame_deviation[1] >= 0;
+    for (int i = 0; i < 4; i++) {
+        good = good && isfinite(m->frame_mean[i]) && isfinite(m->frame_deviation[i]);
+    }
+    if (!good) {
+        US_FAIL(USPLIT_ERR_FORMAT, "the record of the training inputs is not usable");
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status read_calibration(us_ckpt *c, int64_t channels, usplit_model *m)
+{
+    usplit_calibration k = {.struct_size = sizeof k};
+    int64_t samples, shifts;
+    if (!us_ckpt_has(c, "calibration/slope")) {
+        return USPLIT_OK;
+    }
+    US_TRY(read_i64(c, "calibration/samples", 1, INT32_MAX, &samples));
+    US_TRY(read_i64(c, "calibration/shifts", 1, INT32_MAX, &shifts));
+    US_TRY(read_i64(c, "calibration/pixels", 1, INT64_MAX, &k.pixels));
+    k.samples = (int32_t)samples;
+    k.shifts = (int32_t)shifts;
+    US_TRY(us_ckpt_read(c, "calibration/slope", US_CKPT_F64, 1, &channels, k.slope));
+    US_TRY(us_ckpt_read(c, "calibration/offset", US_CKPT_F64, 1, &channels, k.offset));
+    US_TRY(us_ckpt_read(c, "calibration/rmse", US_CKPT_F64, 1, &channels, k.rmse));
+    US_TRY(us_ckpt_read(c, "calibration/deviation", US_CKPT_F64, 1, &channels, k.deviation));
+    US_TRY(read_f64(c, "calibration/residual_score", &k.residual_score));
+    US_TRY(read_f64(c, "calibration/residual_tail", &k.residual_tail));
+    US_TRY(read_f64(c, "calibration/residual_structure", &k.residual_structure));
+    if (us_model_check_calibration(&k, (int)channels) != USPLIT_OK) {
+        US_FAIL(USPLIT_ERR_FORMAT, "the calibration of the deviations is not usable");
+    }
+    m->calibration = k;
+    m->has_calibration = 1;
+    return USPLIT_OK;
+}
+
 static usplit_status read_record(us_ckpt *c, usplit_model *m)
 {
     US_TRY(read_i64(c, "record/epochs", 0, INT32_MAX, &m->epochs));
@@ -255,6 +301,8 @@ static usplit_status read_model(us_ckpt *c, usplit_context *context, usplit_mode
     usplit_model *m = *out;
     US_TRY(read_parameters(c, m->graph, "parameters", 0, m->params));
     US_TRY(read_normalisation(c, config.channels, &m->has_normalisation, &m->normalisation));
+    US_TRY(read_inputs(c, m));
+    US_TRY(read_calibration(c, config.channels, m));
     US_TRY(read_record(c, m));
     return read_selftest(c, m);
 }

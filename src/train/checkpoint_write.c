@@ -144,6 +144,34 @@ static void add_normalisation(entry_list *l, const usplit_model *m)
     }
 }
 
+static void add_inputs(entry_list *l, const usplit_model *m)
+{
+    if (m->input_frames > 0) {
+        add_i64(l, "inputs/frames", m->input_frames);
+        add_f64s(l, "inputs/frame_mean", m->frame_mean, 4);
+        add_f64s(l, "inputs/frame_deviation", m->frame_deviation, 4);
+    }
+}
+
+static void add_calibration(entry_list *l, const usplit_model *m)
+{
+    const usplit_calibration *c = &m->calibration;
+    int64_t k = m->graph->config.channels;
+    if (!m->has_calibration) {
+        return;
+    }
+    add_i64(l, "calibration/samples", c->samples);
+    add_i64(l, "calibration/shifts", c->shifts);
+    add_i64(l, "calibration/pixels", c->pixels);
+    add_f64s(l, "calibration/slope", c->slope, k);
+    add_f64s(l, "calibration/offset", c->offset, k);
+    add_f64s(l, "calibration/rmse", c->rmse, k);
+    add_f64s(l, "calibration/deviation", c->deviation, k);
+    add_f64(l, "calibration/residual_score", c->residual_score);
+    add_f64(l, "calibration/residual_tail", c->residual_tail);
+    add_f64(l, "calibration/residual_structure", c->residual_structure);
+}
+
 static void add_record(entry_list *l, const usplit_model *m)
 {
     int64_t n = m->n_history;
@@ -220,6 +248,8 @@ usplit_status us_checkpoint_write(const usplit_model *m, const us_training_state
     add_config(&l, &m->graph->config, m->normalisation.centring == USPLIT_CENTRING_EXACT ? 2 : 1);
     add_parameters(&l, m->graph, "parameters", m->params, 0);
     add_normalisation(&l, m);
+    add_inputs(&l, m);
+    add_calibration(&l, m);
     add_record(&l, m);
     add_history_kl(&l, m);
     add_selftest(&l, m);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "data/inputs.h"
 #include "train/schedule.h"
 #include "train/selftest.h"
 
@@ -123,6 +124,14 @@ static void take_statistics(usplit_model *model, const us_statistics *s, const u
     n->padding = s->padding;
     n->padding_value = s->input == USPLIT_INPUT_SUM ? channels * s->padding_value : s->padding_value;
     model->has_normalisation = 1;
+    model->has_calibration = 0;         // it was that of other parameters
+}
+
+static void take_inputs(usplit_model *model, const us_input_record *record)
+{
+    model->input_frames = record->frames;
+    memcpy(model->frame_mean, record->mean, sizeof record->mean);
+    memcpy(model->frame_deviation, record->deviation, sizeof record->deviation);
 }
 
 // Only the training frames: validation cuts its patches here.
@@ -271,6 +280,7 @@ usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, uspli
         return USPLIT_ERR_MEMORY;
     }
     usplit_status status;
+    us_input_record inputs;
     t->a = a;
     t->context = us_context_retain(model->context);
     t->options = *options;
@@ -304,11 +314,15 @@ usplit_status us_trainer_create(usplit_trainer **out, usplit_model *model, uspli
     if (status == USPLIT_OK) {
         status = make_plans(t);
     }
+    if (status == USPLIT_OK) {
+        status = us_data_inputs(dataset, &inputs);
+    }
     if (status != USPLIT_OK) {
         us_trainer_free(t);
         return status;
     }
     take_statistics(model, us_dataset_statistics(dataset), &t->drawing);
+    take_inputs(model, &inputs);
     model->trainers = 1;
     *out = t;
     return USPLIT_OK;

@@ -307,7 +307,8 @@ static void check_data(datacheck *d, const made *m, int lc_count, double clip_qu
     usplit_dataset_options o;
     usplit_context_options c = {.struct_size = sizeof c, .device = "cpu", .threads = 1};
     made copy = *m;
-    usplit_dataset_reader reader = {sizeof reader, m->n_frames, 2, made_size, made_read, &copy};
+    usplit_dataset_reader reader = {.struct_size = sizeof reader, .n_frames = m->n_frames, .n_channels = 2, .frame_size = made_size,
+                                     .read = made_read, .user = &copy};
     usplit_model_facts model = {.patch = PATCH, .lc_count = lc_count, .channels = 2};
     char names[2][USPLIT_NAME_BYTES] = {"dots", "spots"};
     assert_int_equal(usplit_context_create(&context, &c), USPLIT_OK);

@@ -178,6 +178,17 @@ struct usplit_image_seam_facts
     column_borders::Int64
 end
 
+struct usplit_residual_facts
+    struct_size::Csize_t
+    pixels::Int64
+    range::Cdouble
+    score::Cdouble
+    tail::Cdouble
+    offset::Cdouble
+    noise::Cdouble
+    structure::Cdouble
+end
+
 struct usplit_dataset_options
     struct_size::Csize_t
     split::Int32
@@ -317,6 +328,11 @@ struct usplit_model_facts
     centring::Int32
     target_clip_value::Cdouble
     mixture_weight::NTuple{8, Cdouble}
+    input_frames::Int64
+    frame_mean::NTuple{4, Cdouble}
+    frame_deviation::NTuple{4, Cdouble}
+    has_calibration::Int32
+    reserved1::Int32
 end
 
 struct usplit_model_normalisation
@@ -343,6 +359,15 @@ struct usplit_model_cost
     arena_bytes::Int64
     parameter_bytes::Int64
     n_steps::Int64
+end
+
+struct usplit_model_check_facts
+    struct_size::Csize_t
+    values::Int64
+    error::Cdouble
+    tolerance::Cdouble
+    passed::Int32
+    reserved0::Int32
 end
 
 struct usplit_trainer_options
@@ -418,6 +443,8 @@ struct usplit_tiler_options
     shifts::Int32
     deviations::Int32
     reserved0::Int32
+    calibrated::Int32
+    reserved1::Int32
 end
 
 struct usplit_tiler_cost
@@ -452,6 +479,13 @@ struct usplit_tiler_result
     samples::Int32
     latent::Int32
     device::NTuple{64, UInt8}
+    input_mean::Cdouble
+    input_deviation::Cdouble
+    input_distance::Cdouble
+    input_unusual::Int32
+    calibrated::Int32
+    deviation_slope::NTuple{8, Cdouble}
+    deviation_offset::NTuple{8, Cdouble}
 end
 
 struct usplit_tiler_stream
@@ -461,6 +495,20 @@ struct usplit_tiler_stream
     read::Ptr{Cvoid}
     write::Ptr{Cvoid}
     user::Ptr{Cvoid}
+end
+
+struct usplit_calibration
+    struct_size::Csize_t
+    samples::Int32
+    shifts::Int32
+    pixels::Int64
+    slope::NTuple{8, Cdouble}
+    offset::NTuple{8, Cdouble}
+    rmse::NTuple{8, Cdouble}
+    deviation::NTuple{8, Cdouble}
+    residual_score::Cdouble
+    residual_tail::Cdouble
+    residual_structure::Cdouble
 end
 
 struct usplit_dip_options
@@ -556,6 +604,31 @@ end
 function usplit_image_seams(plane, tile, row, column, facts)
     address = symbol(:usplit_image_seams)
     @ccall $address(plane::Ptr{usplit_image}, tile::Int64, row::Int64, column::Int64, facts::Ptr{usplit_image_seam_facts})::Int32
+end
+
+function usplit_image_residual(input, prediction, weights, clip_value, residual, facts)
+    address = symbol(:usplit_image_residual)
+    @ccall $address(input::Ptr{usplit_image}, prediction::Ptr{usplit_image}, weights::Ptr{Cdouble}, clip_value::Cdouble, residual::Ptr{usplit_image}, facts::Ptr{usplit_residual_facts})::Int32
+end
+
+function usplit_residual_create(out, width, channels, weights, clip_value)
+    address = symbol(:usplit_residual_create)
+    @ccall $address(out::Ptr{Ptr{Cvoid}}, width::Int64, channels::Int32, weights::Ptr{Cdouble}, clip_value::Cdouble)::Int32
+end
+
+function usplit_residual_add(residual, n_rows, input, planes, dst)
+    address = symbol(:usplit_residual_add)
+    @ccall $address(residual::Ptr{Cvoid}, n_rows::Int64, input::Ptr{Cfloat}, planes::Ptr{Cfloat}, dst::Ptr{Cfloat})::Int32
+end
+
+function usplit_residual_info(residual, facts)
+    address = symbol(:usplit_residual_info)
+    @ccall $address(residual::Ptr{Cvoid}, facts::Ptr{usplit_residual_facts})::Int32
+end
+
+function usplit_residual_free(residual)
+    address = symbol(:usplit_residual_free)
+    @ccall $address(residual::Ptr{Cvoid})::Cvoid
 end
 
 function usplit_dataset_options_init(options, struct_size)
@@ -673,6 +746,11 @@ function usplit_model_check(model, error)
     @ccall $address(model::Ptr{Cvoid}, error::Ptr{Cdouble})::Int32
 end
 
+function usplit_model_check_report(model, facts)
+    address = symbol(:usplit_model_check_report)
+    @ccall $address(model::Ptr{Cvoid}, facts::Ptr{usplit_model_check_facts})::Int32
+end
+
 function usplit_trainer_options_init(options, struct_size)
     address = symbol(:usplit_trainer_options_init)
     @ccall $address(options::Ptr{usplit_trainer_options}, struct_size::Csize_t)::Int32
@@ -756,6 +834,21 @@ end
 function usplit_tiler_free(tiler)
     address = symbol(:usplit_tiler_free)
     @ccall $address(tiler::Ptr{Cvoid})::Cvoid
+end
+
+function usplit_model_calibrate(model, dataset, set, options, out, progress, user)
+    address = symbol(:usplit_model_calibrate)
+    @ccall $address(model::Ptr{Cvoid}, dataset::Ptr{Cvoid}, set::Int32, options::Ptr{usplit_tiler_options}, out::Ptr{usplit_calibration}, progress::Ptr{Cvoid}, user::Ptr{Cvoid})::Int32
+end
+
+function usplit_model_set_calibration(model, calibration)
+    address = symbol(:usplit_model_set_calibration)
+    @ccall $address(model::Ptr{Cvoid}, calibration::Ptr{usplit_calibration})::Int32
+end
+
+function usplit_model_get_calibration(model, out)
+    address = symbol(:usplit_model_get_calibration)
+    @ccall $address(model::Ptr{Cvoid}, out::Ptr{usplit_calibration})::Int32
 end
 
 function usplit_dip_options_init(options, struct_size)

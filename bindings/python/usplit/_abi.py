@@ -116,6 +116,10 @@ class usplit_context(Structure):
     pass
 
 
+class usplit_residual(Structure):
+    pass
+
+
 class usplit_dataset(Structure):
     pass
 
@@ -249,6 +253,19 @@ class usplit_image_seam_facts(Structure):
         ("column_error", c_double),
         ("row_borders", c_int64),
         ("column_borders", c_int64),
+    ]
+
+
+class usplit_residual_facts(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("pixels", c_int64),
+        ("range", c_double),
+        ("score", c_double),
+        ("tail", c_double),
+        ("offset", c_double),
+        ("noise", c_double),
+        ("structure", c_double),
     ]
 
 
@@ -408,6 +425,11 @@ class usplit_model_facts(Structure):
         ("centring", c_int32),
         ("target_clip_value", c_double),
         ("mixture_weight", c_double * 8),
+        ("input_frames", c_int64),
+        ("frame_mean", c_double * 4),
+        ("frame_deviation", c_double * 4),
+        ("has_calibration", c_int32),
+        ("reserved1", c_int32),
     ]
 
 
@@ -438,6 +460,17 @@ class usplit_model_cost(Structure):
         ("arena_bytes", c_int64),
         ("parameter_bytes", c_int64),
         ("n_steps", c_int64),
+    ]
+
+
+class usplit_model_check_facts(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("values", c_int64),
+        ("error", c_double),
+        ("tolerance", c_double),
+        ("passed", c_int32),
+        ("reserved0", c_int32),
     ]
 
 
@@ -521,6 +554,8 @@ class usplit_tiler_options(Structure):
         ("shifts", c_int32),
         ("deviations", c_int32),
         ("reserved0", c_int32),
+        ("calibrated", c_int32),
+        ("reserved1", c_int32),
     ]
 
 
@@ -559,6 +594,13 @@ class usplit_tiler_result(Structure):
         ("samples", c_int32),
         ("latent", c_int32),
         ("device", c_char * 64),
+        ("input_mean", c_double),
+        ("input_deviation", c_double),
+        ("input_distance", c_double),
+        ("input_unusual", c_int32),
+        ("calibrated", c_int32),
+        ("deviation_slope", c_double * 8),
+        ("deviation_offset", c_double * 8),
     ]
 
 
@@ -576,6 +618,22 @@ class usplit_tiler_stream(Structure):
         ("read", usplit_tiler_stream_read),
         ("write", usplit_tiler_stream_write),
         ("user", c_void_p),
+    ]
+
+
+class usplit_calibration(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("samples", c_int32),
+        ("shifts", c_int32),
+        ("pixels", c_int64),
+        ("slope", c_double * 8),
+        ("offset", c_double * 8),
+        ("rmse", c_double * 8),
+        ("deviation", c_double * 8),
+        ("residual_score", c_double),
+        ("residual_tail", c_double),
+        ("residual_structure", c_double),
     ]
 
 
@@ -634,6 +692,11 @@ FUNCTIONS = {
     "usplit_image_compare": (usplit_status, (POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_image_quality))),
     "usplit_image_compare_pair": (usplit_status, (POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_image_pair_quality))),
     "usplit_image_seams": (usplit_status, (POINTER(usplit_image), c_int64, c_int64, c_int64, POINTER(usplit_image_seam_facts))),
+    "usplit_image_residual": (usplit_status, (POINTER(usplit_image), POINTER(usplit_image), POINTER(c_double), c_double, POINTER(usplit_image), POINTER(usplit_residual_facts))),
+    "usplit_residual_create": (usplit_status, (POINTER(POINTER(usplit_residual)), c_int64, c_int32, POINTER(c_double), c_double)),
+    "usplit_residual_add": (usplit_status, (POINTER(usplit_residual), c_int64, POINTER(c_float), POINTER(c_float), POINTER(c_float))),
+    "usplit_residual_info": (usplit_status, (POINTER(usplit_residual), POINTER(usplit_residual_facts))),
+    "usplit_residual_free": (None, (POINTER(usplit_residual),)),
     "usplit_dataset_options_init": (usplit_status, (POINTER(usplit_dataset_options), c_size_t)),
     "usplit_critter_options_init": (usplit_status, (POINTER(usplit_critter_options), c_size_t)),
     "usplit_dataset_create": (usplit_status, (POINTER(POINTER(usplit_dataset)), POINTER(usplit_context), POINTER(usplit_image), c_size_t, POINTER(usplit_dataset_options))),
@@ -657,6 +720,7 @@ FUNCTIONS = {
     "usplit_model_plan": (usplit_status, (POINTER(usplit_model), c_int32, c_int32, c_int32, POINTER(usplit_model_cost))),
     "usplit_model_plan_text": (usplit_status, (POINTER(usplit_model), c_int32, c_int32, c_int32, usplit_model_plan_text_line, c_void_p)),
     "usplit_model_check": (usplit_status, (POINTER(usplit_model), POINTER(c_double))),
+    "usplit_model_check_report": (usplit_status, (POINTER(usplit_model), POINTER(usplit_model_check_facts))),
     "usplit_trainer_options_init": (usplit_status, (POINTER(usplit_trainer_options), c_size_t)),
     "usplit_trainer_create": (usplit_status, (POINTER(POINTER(usplit_trainer)), POINTER(usplit_model), POINTER(usplit_dataset), POINTER(usplit_trainer_options))),
     "usplit_trainer_resume": (usplit_status, (POINTER(usplit_trainer), c_char_p)),
@@ -674,6 +738,9 @@ FUNCTIONS = {
     "usplit_tiler_run_stream": (usplit_status, (POINTER(usplit_tiler), POINTER(usplit_tiler_stream), POINTER(usplit_tiler_result), usplit_progress_fn, c_void_p)),
     "usplit_tiler_cancel": (None, (POINTER(usplit_tiler),)),
     "usplit_tiler_free": (None, (POINTER(usplit_tiler),)),
+    "usplit_model_calibrate": (usplit_status, (POINTER(usplit_model), POINTER(usplit_dataset), c_int32, POINTER(usplit_tiler_options), POINTER(usplit_calibration), usplit_progress_fn, c_void_p)),
+    "usplit_model_set_calibration": (usplit_status, (POINTER(usplit_model), POINTER(usplit_calibration))),
+    "usplit_model_get_calibration": (usplit_status, (POINTER(usplit_model), POINTER(usplit_calibration))),
     "usplit_dip_options_init": (usplit_status, (POINTER(usplit_dip_options), c_size_t)),
     "usplit_dip_mix": (usplit_status, (POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_dip_options))),
     "usplit_dip_run": (usplit_status, (POINTER(usplit_context), POINTER(usplit_image), POINTER(usplit_image), POINTER(usplit_dip_options), POINTER(usplit_dip_result), usplit_progress_fn, c_void_p)),
