@@ -56,6 +56,7 @@ void cli_on_signal(void (*cancel)(void *handle), void *handle);
 // The commands; argv[0] is the first argument after the command's name.
 int cmd_train(int argc, char **argv);
 int cmd_split(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_tiling(int argc, char **argv);
 int cmd_info(int argc, char **argv);

@@ -15,6 +15,7 @@ static const command commands[] = {
     {"demo", "see it work: synthetic images, training, a picture of the result", cmd_demo},
     {"train", "learn to split from images of two or more channels", cmd_train},
     {"split", "split images into their channels", cmd_split},
+    {"merge", "put together what split --shard has written", cmd_merge},
     {"eval", "measure a model on images whose channels are known", cmd_eval},
     {"tiling-study", "measure what padding tiles does for a model", cmd_tiling},
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
