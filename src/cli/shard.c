@@ -1,8 +1,10 @@
 // Dividing a run into shards, and the text in front of a shard file's rows.
 #include "cli/shard.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,10 +14,9 @@ enum { MAX_PARTS = 100000 };
 
 int shard_parse(shard *s, const char *text)
 {
-    long long part, parts;
-    char rest;
-    if (sscanf(text, "%lld/%lld%c", &part, &parts, &rest) != 2 || part < 1 || parts < 1 || part > parts ||
-        parts > MAX_PARTS) {
+    char *slash, *end;
+    int64_t part = strtoll(text, &slash, 10), parts = *slash == '/' ? strtoll(slash + 1, &end, 10) : 0;
+    if (parts < 1 || *end != '\0' || part < 1 || part > parts || parts > MAX_PARTS) {
         return cli_error(CLI_USAGE, "--shard: '%s' is not a part like 1/8 (1/8 to 8/8; at most %d)", text, MAX_PARTS);
     }
     s->part = part;
@@ -245,6 +246,34 @@ static int bad(const reader *r, const char *what)
     return cli_error(CLI_FAILED, "%s: not a whole shard of usplit split (%s)", r->path, what);
 }
 
+// n numbers after *at, which is moved on: 1 if they are there.
+static int numbers(const char **at, int64_t *dst, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char *end;
+        errno = 0;
+        dst[i] = strtoll(*at, &end, 10);
+        if (end == *at || errno != 0) {
+            return 0;
+        }
+        *at = end;
+    }
+    return 1;
+}
+
+static int reals(const char **at, double *dst, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char *end;
+        dst[i] = strtod(*at, &end);
+        if (end == *at || !isfinite(dst[i])) {
+            return 0;
+        }
+        *at = end;
+    }
+    return 1;
+}
+
 // The rest of the next line, which must begin with the key; NULL: it does not.
 static char *take_line(reader *r, const char *key)
 {
@@ -266,9 +295,9 @@ static int take_text(reader *r, const char *key, char **text)
     }
     char *to = *text = cli_format("%s", line);
     for (const char *from = line; *from != '\0'; from++) {
-        unsigned int code;
-        if (*from == '%' && sscanf(from + 1, "%2x", &code) == 1 && from[1] != '\0' && from[2] != '\0') {
-            *to++ = (char)code;
+        if (*from == '%' && isxdigit((unsigned char)from[1]) && isxdigit((unsigned char)from[2])) {
+            char code[3] = {from[1], from[2], '\0'};
+            *to++ = (char)strtol(code, NULL, 16);
             from += 2;
         } else {
             *to++ = *from;
@@ -281,7 +310,7 @@ static int take_text(reader *r, const char *key, char **text)
 static int take_count(reader *r, const char *key, int64_t most, int64_t *n)
 {
     const char *line = take_line(r, key);
-    return line != NULL && sscanf(line, "%" SCNd64, n) == 1 && *n >= 0 && *n <= most ? CLI_OK : bad(r, key);
+    return line != NULL && numbers(&line, n, 1) && *n >= 0 && *n <= most ? CLI_OK : bad(r, key);
 }
 
 static int layout_is_sound(const tiff_layout *l)
@@ -297,10 +326,16 @@ static int take_image(reader *r, shard_image *image)
     int rc;
     tiff_layout *l = &image->layout;
     const char *line = take_line(r, "image");
-    if (line == NULL ||
-        sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %d %d %lf %lf %lf %lf %" SCNx64,
-               &l->height, &l->width, &l->channels, &l->slices, &l->frames, &l->type, &l->force_big, &l->pixel_width,
-               &l->pixel_height, &l->spacing, &l->interval, &image->pixels) != 12 || !layout_is_sound(l)) {
+    int64_t n[7];
+    double x[4];
+    if (line == NULL || !numbers(&line, n, 7) || !reals(&line, x, 4)) {
+        return bad(r, "image");
+    }
+    *l = (tiff_layout){.height = n[0], .width = n[1], .channels = n[2], .slices = n[3], .frames = n[4],
+                       .type = (int32_t)n[5], .force_big = (int)n[6], .pixel_width = x[0], .pixel_height = x[1],
+                       .spacing = x[2], .interval = x[3]};
+    image->pixels = strtoull(line, NULL, 16);
+    if (!layout_is_sound(l)) {
         return bad(r, "image");
     }
     image->pages = l->slices * l->frames;
@@ -322,11 +357,12 @@ done:
 static int take_piece(reader *r, const shard *s, shard_piece *p, double *floats)
 {
     const char *line = take_line(r, "piece");
-    if (line == NULL || sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64, &p->image, &p->page, &p->row,
-                               &p->n_rows) != 4 || p->image < 0 || p->image >= s->n_images || p->page < 0 ||
-        p->page >= s->images[p->image].pages) {
+    int64_t n[4];
+    if (line == NULL || !numbers(&line, n, 4) || n[0] < 0 || n[0] >= s->n_images || n[1] < 0 ||
+        n[1] >= s->images[n[0]].pages) {
         return bad(r, "piece");
     }
+    *p = (shard_piece){.image = n[0], .page = n[1], .row = n[2], .n_rows = n[3]};
     const tiff_layout *l = &s->images[p->image].layout;
     if (p->row < 0 || p->n_rows < 1 || p->row >= l->height || p->n_rows > l->height - p->row) {
         return bad(r, "piece");
@@ -339,22 +375,24 @@ static int take_header(reader *r, shard *s, double *floats)
 {
     int rc;
     const char *line = take_line(r, "part");
-    if (line == NULL || sscanf(line, "%" SCNd64 " %" SCNd64, &s->part, &s->parts) != 2 || s->part < 1 ||
-        s->part > s->parts || s->parts > MAX_PARTS) {
+    int64_t n[2];
+    if (line == NULL || !numbers(&line, n, 2) || n[0] < 1 || n[0] > n[1] || n[1] > MAX_PARTS) {
         return bad(r, "part");
     }
+    s->part = n[0];
+    s->parts = n[1];
     CLI_TRY(take_text(r, "engine", &s->engine));
     const char *job = r->at, *pieces = strstr(job, "\npieces ");
     s->job = pieces != NULL ? cli_format("%.*s", (int)(pieces - job), job) : NULL;
     CLI_TRY(take_text(r, "model", &s->model));
     CLI_TRY(take_text(r, "options", &s->options));
     CLI_TRY(take_count(r, "images", 1 << 24, &s->n_images));
-    int64_t n = s->n_images;
+    int64_t n_images = s->n_images;
     s->n_images = 0;
-    if ((s->images = cli_alloc((size_t)n, sizeof *s->images)) == NULL) {
+    if ((s->images = cli_alloc((size_t)n_images, sizeof *s->images)) == NULL) {
         return CLI_FAILED;
     }
-    while (s->n_images < n) {
+    while (s->n_images < n_images) {
         CLI_TRY(take_image(r, &s->images[s->n_images++]));
     }
     CLI_TRY(take_count(r, "pieces", 1 << 24, &s->n_pieces));
@@ -388,7 +426,8 @@ int shard_read(shard *s, const char *path)
 {
     int rc = CLI_OK;
     reader r = {.path = path};
-    long long length = 0;
+    static const char magic[] = "usplit-shard 1 ";
+    int64_t length = 0;
     char first[32] = "", *text = NULL;
     double floats = 0;
     memset(s, 0, sizeof *s);
@@ -400,8 +439,9 @@ int shard_read(shard *s, const char *path)
     fseeko(file, 0, SEEK_END);
     int64_t size = (int64_t)ftello(file);
     rewind(file);
-    if (fgets(first, sizeof first, file) == NULL || sscanf(first, "usplit-shard 1 %10lld", &length) != 1 || length < 1 ||
-        length > size) {
+    const char *number = first + strlen(magic);
+    if (fgets(first, sizeof first, file) == NULL || strncmp(first, magic, strlen(magic)) != 0 ||
+        !numbers(&number, &length, 1) || length < 1 || length > size) {
         rc = bad(&r, "its first line");
         goto done;
     }
