@@ -5,11 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-
-typedef struct command {
-    const char *name, *what;
-    int (*run)(int argc, char **argv);
-} command;
+#include "cli/pages.h"
 
 static const command commands[] = {
     {"demo", "see it work: synthetic images, training, a picture of the result", cmd_demo},
@@ -24,6 +20,7 @@ static const command commands[] = {
     {"synth", "write synthetic images to try things on", cmd_synth},
     {"dip", "take one image apart without training (Double-DIP, a baseline)", cmd_dip},
     {"import", "a model file of a checkpoint of the published PyTorch code", cmd_import},
+    {"completion", "what a shell needs to complete commands and options", cmd_completion},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -43,7 +40,7 @@ static void print_help(FILE *file)
     for (int i = 0; i < N_COMMANDS; i++) {
         fprintf(file, "  usplit %-13s %s\n", commands[i].name, commands[i].what);
     }
-    fputs("\n  usplit help COMMAND   its options\n  usplit --version\n\n"
+    fputs("\n  usplit help COMMAND   its options\n  usplit help --man     the manual page\n  usplit --version\n\n"
           "Start with:  usplit demo -o demo\n", file);
 }
 
@@ -62,6 +59,7 @@ static int run(const command *c, int argc, char **argv)
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_DFL);
+    pages_commands(commands, N_COMMANDS);
     if (argc < 2) {
         print_help(stderr);
         return CLI_USAGE;
@@ -73,6 +71,9 @@ int main(int argc, char **argv)
         return CLI_OK;
     }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        if (argc > 2 && strcmp(argv[2], "--man") == 0) {
+            return pages_manual(stdout) == CLI_OK && fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+        }
         const command *about = argc > 2 ? find(argv[2]) : NULL;
         if (argc > 2 && about == NULL) {
             fprintf(stderr, "usplit: no command '%s'; see usplit help\n", argv[2]);
