@@ -52,6 +52,8 @@ double cli_seconds(void);
 
 // SIGINT and SIGTERM call `cancel(handle)` once; the same signal again ends the program. NULL: as before.
 void cli_on_signal(void (*cancel)(void *handle), void *handle);
+// CLI_CANCELLED, with its line, once such a signal has come. For loops whose handle forgets between two calls.
+int cli_stopped(void);
 
 // The commands; argv[0] is the first argument after the command's name.
 int cmd_train(int argc, char **argv);

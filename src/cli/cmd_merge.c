@@ -171,6 +171,7 @@ static int copy_piece(merging *m, FILE *file, const char *path, const shard_piec
     }
     for (int64_t y = 0, n; y < p->n_rows; y += n) {
         n = p->n_rows - y < most ? p->n_rows - y : most;
+        CLI_TRY(cli_stopped());
         CLI_TRY(shard_read_rows(file, path, rows, row, l->channels, n, l->width));
         CLI_TRY(tiff_write_rows(m->writer, p->page, p->row + y, n, rows));
     }
@@ -264,6 +265,11 @@ static void report(const merging *m, const merge_args *a)
     }
 }
 
+static void nothing_to_cancel(void *handle)
+{
+    (void)handle;
+}
+
 int cmd_merge(int argc, char **argv)
 {
     merge_args a;
@@ -293,11 +299,13 @@ int cmd_merge(int argc, char **argv)
     m.shards = shards;
     CLI_TRY(check_shards(shards, m.n));
     CLI_TRY(name_outputs(&m, &a));
+    cli_on_signal(nothing_to_cancel, NULL);
     for (int64_t i = 0; i < m.n; i++) {
         CLI_TRY(copy_shard(&m, &shards[i]));
     }
     report(&m, &a);
 done:
+    cli_on_signal(NULL, NULL);
     tiff_writer_free(m.writer);
     for (int64_t i = 0; shards != NULL && i < m.n; i++) {
         shard_free(&shards[i]);

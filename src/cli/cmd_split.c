@@ -221,6 +221,7 @@ static int split_pages(split_job *job, usplit_tiler *tiler, int64_t first, int64
         job->place = job->page - first;
         snprintf(what, sizeof what, "page %lld/%lld", (long long)job->place + 1, (long long)(end - first));
         p->what = what;
+        CLI_TRY(cli_stopped());
         CLI_LIB(usplit_tiler_run_stream(tiler, &stream, &result, progress_tiles, p));
         add_result(total, &result, job->height * job->width);
     }
@@ -368,6 +369,7 @@ static int split_pieces(const shard *s, const split_args *a, const usplit_model_
         }
         snprintf(what, sizeof what, "piece %lld/%lld", (long long)i + 1, (long long)s->n_pieces);
         p.what = what;
+        CLI_TRY(cli_stopped());
         CLI_TRY(split_piece(&job, a, tiler, piece, &p, total));
     }
 done:
@@ -565,6 +567,7 @@ int cmd_split(int argc, char **argv)
         CLI_TRY(split_shard(&part, &a, &facts, context, tiler, &options, rest.items[0], &images, &outputs, &total));
     }
     for (size_t i = 0; i < images.n && a.shard == NULL; i++) {
+        CLI_TRY(cli_stopped());
         int preview = i == 0 && a.preview != NULL;
         CLI_TRY(split_image(&a, &facts, tiler, images.paths[i], outputs.paths[i], preview, &total));
     }

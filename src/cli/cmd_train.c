@@ -173,10 +173,11 @@ static int check_files(const train_args *a, const train_files *files)
                cli_error(CLI_FAILED, "nothing to go on from: %s does not exist", files->last);
     }
     const char *there = files_exists(files->best) ? files->best : files_exists(files->last) ? files->last :
+                        files_exists(files->curves) ? files->curves :
                         a->history != NULL && files_exists(a->history) ? a->history : NULL;
     if (there != NULL && !a->overwrite) {
         return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it%s", there,
-                         there == a->history ? "" : ", --resume goes on with it");
+                         there == a->history || there == files->curves ? "" : ", --resume goes on with it");
     }
     files_output probe;         // better to fail now than after the first epoch
     int rc = files_create(&probe, files->best);

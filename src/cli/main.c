@@ -1,8 +1,10 @@
 // The usplit program: finds the command, runs it, prints the one error line. Exit status: 0 done, 1 failed,
 // 2 wrong usage, 130 stopped by Ctrl-C.
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/pages.h"
@@ -56,8 +58,30 @@ static int run(const command *c, int argc, char **argv)
     return rc;
 }
 
+// A standard stream that was closed would give its number to the next file that is opened, and what is printed would end
+// up in there. Opened so that writing fails, which is noticed.
+static void hold_standard_streams(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDONLY)) >= 0 && fd <= STDERR_FILENO) {
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static int printed(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fputs("usplit: cannot write to standard output\n", stderr);
+        return CLI_FAILED;
+    }
+    return CLI_OK;
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_streams();
     signal(SIGPIPE, SIG_DFL);
     pages_commands(commands, N_COMMANDS);
     if (argc < 2) {
@@ -68,11 +92,12 @@ int main(int argc, char **argv)
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
         int32_t v = usplit_version();
         printf("usplit %d.%d.%d\n", v / 10000, v / 100 % 100, v % 100);
-        return CLI_OK;
+        return printed();
     }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         if (argc > 2 && strcmp(argv[2], "--man") == 0) {
-            return pages_manual(stdout) == CLI_OK && fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+            int rc = pages_manual(stdout);
+            return rc == CLI_OK ? printed() : rc;
         }
         const command *about = argc > 2 ? find(argv[2]) : NULL;
         if (argc > 2 && about == NULL) {
@@ -84,7 +109,7 @@ int main(int argc, char **argv)
             return run(about, 1, arguments);
         }
         print_help(stdout);
-        return CLI_OK;
+        return printed();
     }
     const command *c = find(name);
     if (c == NULL) {
