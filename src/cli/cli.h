@@ -57,6 +57,7 @@ int cli_stopped(void);
 
 // The commands; argv[0] is the first argument after the command's name.
 int cmd_train(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_split(int argc, char **argv);
 int cmd_merge(int argc, char **argv);
 int cmd_eval(int argc, char **argv);

@@ -12,6 +12,7 @@
 static const command commands[] = {
     {"demo", "see it work: synthetic images, training, a picture of the result", cmd_demo},
     {"train", "learn to split from images of two or more channels", cmd_train},
+    {"plan", "what a split or a training would need, before it is run", cmd_plan},
     {"split", "split images into their channels", cmd_split},
     {"merge", "put together what split --shard has written", cmd_merge},
     {"eval", "measure a model on images whose channels are known", cmd_eval},
