@@ -128,5 +128,5 @@ int pages_manual(FILE *file)
           ".TP\n2\nWrong usage.\n.TP\n130\nStopped by an interrupt (Ctrl\\-C) or SIGTERM; what was said to be kept is there.\n"
           ".SH ENVIRONMENT\n.TP\nTERM\nWith \\fBdumb\\fR, progress is printed as lines, as where standard error is no\n"
           "terminal.\n", file);
-    return rc == CLI_OK && ferror(file) ? CLI_FAILED : rc;
+    return rc;
 }
