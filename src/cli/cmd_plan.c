@@ -111,7 +111,7 @@ static int give_normalisation(usplit_model *model, const usplit_model_facts *fac
     return facts->has_normalisation ? CLI_OK : cli_status(usplit_model_set_normalisation(model, &n));
 }
 
-// Seconds of a pass of all workers together, from two rounds of tiles on an empty image; the first one warms up.
+// Seconds of a pass, of all workers together: rows of tiles of an empty image for half a second, after one to warm up.
 static int time_passes(double *seconds, const usplit_model *model, const usplit_model_facts *facts,
                        const usplit_tiler_options *options, const usplit_tiler_cost *like)
 {
@@ -120,7 +120,7 @@ static int time_passes(double *seconds, const usplit_model *model, const usplit_
     usplit_tiler_options o = *options;
     usplit_tiler_cost cost = {.struct_size = sizeof cost};
     int64_t least = (int64_t)1 << facts->lc_count, side = like->inner > least ? like->inner : least;
-    int64_t width = side * like->workers * like->batch;
+    int64_t width = 4 * side * like->workers * like->batch;
     usplit_image in, out;
     float *pixels = cli_alloc((size_t)(side * width), sizeof *pixels * (size_t)(1 + facts->channels));
     if (pixels == NULL) {
@@ -132,11 +132,16 @@ static int time_passes(double *seconds, const usplit_model *model, const usplit_
     CLI_LIB(usplit_tiler_create(&tiler, model, &o));
     CLI_LIB(usplit_image_init(&in, sizeof in, pixels, USPLIT_TYPE_F32, 1, side, width, 1));
     CLI_LIB(usplit_image_init(&out, sizeof out, pixels + side * width, USPLIT_TYPE_F32, 1, side, width, facts->channels));
-    for (int i = 0; i < 2; i++) {
-        CLI_LIB(usplit_tiler_run(tiler, &in, &out, NULL, NULL, NULL));
-    }
     CLI_LIB(usplit_tiler_plan(tiler, side, width, &cost));
-    *seconds = cost.passes > 0 ? cost.seconds / (double)cost.passes : 0;
+    CLI_LIB(usplit_tiler_run(tiler, &in, &out, NULL, NULL, NULL));
+    double begin = cli_seconds(), spent;
+    int64_t passes = 0;
+    do {
+        CLI_LIB(usplit_tiler_run(tiler, &in, &out, NULL, NULL, NULL));
+        passes += cost.passes;
+        spent = cli_seconds() - begin;
+    } while (spent < 0.5);
+    *seconds = spent / (double)passes;
 done:
     usplit_tiler_free(tiler);
     free(pixels);
