@@ -55,6 +55,20 @@ for key in sys.argv[1:]:
 END
 }
 
+# documented COMMAND: out has the keys that docs/command-line.md gives for the command, and no others (info: others too).
+documented() {
+    sed -n '/^## JSON/,$p' "$sources/../../docs/command-line.md" | awk -F'|' -v name="\`$1\`" 'index($2, name) { print $3 }' |
+        grep -o '`[a-z_]*`' | tr -d '`' | grep -vx "$1\|demo" | sort -u > keys
+    checks=$((checks + 2))
+    [ -s keys ] || fail "no keys of $1 are documented"
+    for key in $(cat keys); do
+        grep -q "\"$key\": " out || fail "$1 --json has no $key, which is documented"
+    done
+    for key in $(grep -o '^ *"[a-z_]*": ' out | tr -d '": ' | sort -u); do
+        [ "$1" = info ] || grep -qx "$key" keys || fail "$1 --json has $key, which is not documented"
+    done
+}
+
 # value KEY: of a number in out
 value() {
     sed -n "s/^ *\"$1\": \([-0-9.e+]*\),*$/\1/p" out | head -1
@@ -68,17 +82,25 @@ pair='--channel data/ch1.tif --channel data/ch2.tif'
 # ---- JSON: the documented keys, and nothing else on standard output
 expect 0 train $pair $tiny --steps 2 -o m.h5 --json
 json model last stopped stopped_early epochs steps skipped_steps best_epoch best_val_psnr val_psnr loss seconds
+documented train
 expect 0 split m.h5 data/ch1.tif -o s.tif --samples 2 --json $machine
 json files device pages tiles passes samples latent shifts deviations patch inner planned_bytes peak_bytes clip_value \
     clipped_pixels saturated_pixels seconds channels.name channels.gain channels.offset
+documented split
 split_tiles=$(value tiles) split_passes=$(value passes) split_bytes=$(value planned_bytes)
 expect 0 eval m.h5 $pair --json --quiet $machine
-json model channels
+json model frames channels.split.ri_psnr channels.input.seam channels.frames.ssim
+documented eval
 expect 0 info m.h5 --check --json $machine
 json file family variant levels lc_count filters patch z_dims parameters macs_per_patch epochs_trained steps_trained \
     channels.name train.batch train.arena_bytes predict.inner predict.macs check.ok check.error
+documented info
 expect 0 doctor m.h5 --json --threads 1
 json library program threads devices.name devices.usable loaded file tests.device tests.ok tests.difference
+documented doctor
+expect 0 dip $pair --crop 65 --crops 1 --iterations 2 --threads 1 -o dip.tif --json --quiet
+json mixtures file crops.iterations crops.ri_psnr mean_ri_psnr
+documented dip
 mkdir odd && cp data/ch1.tif odd/$'\xff"\\\x01\xc3\xa4.tif'
 expect 0 split m.h5 odd -o odd-out --json --quiet --frames 0:1 $machine
 json files
@@ -105,6 +127,8 @@ json train.batch train.part_batch train.arena_bytes train.parameter_bytes train.
     train.estimated_seconds_per_step train.steps train.estimated_seconds
 [ "$(value batch)" = 6 ] && [ "$(value part_batch)" = 6 ] || fail 'plan: another batch'
 whole=$(value arena_bytes)
+expect 0 plan --family hae --filters 8 --levels 2 --patch 32 --size 64x64 --json $machine
+documented plan
 expect 0 plan --family hae --filters 8 --levels 2 --patch 32 --batch 6 --memory 6M --no-time --json $machine
 checks=$((checks + 1))
 [ "$(value part_batch)" -lt 6 ] && [ "$(value arena_bytes)" -lt "$whole" ] || fail 'plan: a budget makes no parts'
@@ -210,7 +234,7 @@ checks=$((checks + 1))
 [ $status = 0 ] || fail "both closed: status $status, expected 0"
 
 # ---- Progress: lines without a terminal, a line that rewrites itself on one
-expect 0 split m.h5 data/ch1.tif -o p.tif --samples 300 --progress 0.2 $machine
+expect 0 split m.h5 data/ch1.tif -o p.tif --samples 40 --progress 0.2 $machine
 says err 'page [123]/3  tile [0-9]*/[0-9]*  '
 checks=$((checks + 2))
 ! grep -q $'\r' err || fail 'a rewriting line in a file'
@@ -218,9 +242,9 @@ checks=$((checks + 2))
 expect 2 split m.h5 data/ch1.tif -o p2.tif --progress 0
 if command -v script > /dev/null; then
     checks=$((checks + 2))
-    TERM=xterm script -qec "'$program' split m.h5 data/ch1.tif -o p3.tif --samples 100 $machine" typed > /dev/null < /dev/null
+    TERM=xterm script -qec "'$program' split m.h5 data/ch1.tif -o p3.tif --samples 30 --frames 0:1 $machine" typed > /dev/null < /dev/null
     grep -q $'\r' typed || fail 'no rewriting line on a terminal'
-    TERM=dumb script -qec "'$program' split m.h5 data/ch1.tif -o p4.tif --samples 100 $machine" typed > /dev/null < /dev/null
+    TERM=dumb script -qec "'$program' split m.h5 data/ch1.tif -o p4.tif --samples 30 --frames 0:1 $machine" typed > /dev/null < /dev/null
     ! grep -q $'\033' typed || fail 'a dumb terminal got an escape sequence'
 fi
 

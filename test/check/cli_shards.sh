@@ -55,6 +55,9 @@ done
 expect 0 merge -o large.tif large.tif.*of4.shard --json
 same whole.tif large.tif
 says out '"shards": 4'
+for key in files shards rows saturated_pixels; do       # as docs/command-line.md says
+    says out "\"$key\": "
+done
 expect 1 merge -o large.tif large.tif.*of4.shard
 says err 'overwrite'
 expect 0 merge -o large.tif large.tif.*of4.shard --overwrite --quiet
