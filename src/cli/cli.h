@@ -64,11 +64,11 @@ int cmd_eval(int argc, char **argv);
 int cmd_tiling(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_reproduce(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_dip(int argc, char **argv);
 int cmd_import(int argc, char **argv);
-int cmd_completion(int argc, char **argv);
 
 #endif

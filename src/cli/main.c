@@ -19,11 +19,11 @@ static const command commands[] = {
     {"tiling-study", "measure what padding tiles does for a model", cmd_tiling},
     {"info", "what a model is, what it costs, and whether it works here", cmd_info},
     {"reproduce", "the paper's tables and figures, on the images you have", cmd_reproduce},
+    {"completion", "what a shell needs to complete commands and options", cmd_completion},
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},
     {"dip", "take one image apart without training (Double-DIP, a baseline)", cmd_dip},
     {"import", "a model file of a checkpoint of the published PyTorch code", cmd_import},
-    {"completion", "what a shell needs to complete commands and options", cmd_completion},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
