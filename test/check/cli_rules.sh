@@ -157,6 +157,7 @@ keeps() {   # FILE WORDS...: the command refuses because of the file and leaves 
 keeps new.h5 train $pair $tiny --steps 1 -o new.h5
 keeps new.last.h5 train $pair $tiny --steps 1 -o new.h5
 keeps new.svg train $pair $tiny --steps 1 -o new.h5
+keeps new.html train $pair $tiny --steps 1 -o new.h5
 keeps h.csv train $pair $tiny --steps 1 -o new.h5 --history h.csv
 keeps o.tif split m.h5 data/ch1.tif -o o.tif $machine
 keeps o/ch2_split.tif split m.h5 data -o o $machine
