@@ -278,8 +278,9 @@ done:
 // What decides the pixels, as text: the parts of one run must agree on it. Memory and batches decide nothing.
 static char *options_text(const split_args *a, const usplit_tiler_options *options)
 {
-    usplit_tiler_options o = *options;
+    usplit_tiler_options o;
     char hex[2 * sizeof o + 1];
+    memcpy(&o, options, sizeof o);      // with what lies between the fields
     o.struct_size = 0;
     o.batch = 0;
     o.memory_budget = 0;

@@ -168,6 +168,8 @@ keeps e/ch1_0002.tif eval m.h5 $pair -o e $machine
 keeps t/tiling.svg tiling-study m.h5 $pair -o t
 keeps y/ch2.tif synth -o y --frames 1
 keeps d.tif dip data/ch1.tif -o d.tif
+[ ! -e "$sources/../../test/data/import_tiny.ckpt" ] ||
+    keeps i.h5 import "$sources/../../test/data/import_tiny.ckpt" -o i.h5
 for file in demo.png split.tif model.h5 model.svg; do
     keeps d/$file demo -o d --steps 1
 done
@@ -267,6 +269,7 @@ commands=$("$program" help | sed -n 's/^  usplit \([a-z-]*\)  .*/\1/p')
 for command in $commands; do
     expect 0 help "$command"
     says usplit.1 "^\\.SS usplit $command$"
+    says "$sources/../../docs/command-line.md" "^| \`$command\` | \`.*usplit $command"
     sed -n 's/^  \(-[-a-z]*, \)\?\(--[a-z0-9-]*\).*/\2/p' out | sort > listed
     line=$(sed -n "s/^ *$command) words='--help\(.*\)' ;;/\1/p" complete.bash)
     checks=$((checks + 1))
