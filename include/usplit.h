@@ -789,6 +789,13 @@ typedef struct usplit_tiler_stream {
     /* One band: K planes of n_rows x width, channel-major; 2K planes with options.deviations. */
     int32_t (*write)(int64_t row, int64_t n_rows, const float *src, void *user);
     void *user;
+    /* A part of the image, so that several machines share one: rows of tiles, as many as usplit_tiler_cost.tile_rows
+     * says there are, [first_tile_row, first_tile_row + n_tile_rows). n_tile_rows 0: all from the first one on.
+     * Rows row * inner to (row + n) * inner - 1 of the image are written (the last row of tiles: up to the image's
+     * end), with the values that a run of the whole image gives them, on the CPU to the bit; what lies around them is
+     * read as far as their context reaches, and clipped_pixels counts what was read. With shifts, up to a row of tiles
+     * of every grid is predicted by the parts on both sides of it. height and width are those of the whole image. */
+    int64_t first_tile_row, n_tile_rows;
 } usplit_tiler_stream;
 
 USPLIT_API usplit_status usplit_tiler_options_init(usplit_tiler_options *options, size_t struct_size);

@@ -162,7 +162,8 @@ usplit_status usplit_tiler_run_stream(usplit_tiler *tiler, const usplit_tiler_st
     US_CHECK_ARG(s.read != NULL, "stream: read is NULL");
     US_CHECK_ARG(s.write != NULL, "stream: write is NULL");
     us_tile_io io = {.frames = 1, .height = s.height, .width = s.width, .read = read_stream,
-                     .write = write_stream, .user = &s};
+                     .write = write_stream, .user = &s, .first_tile_row = s.first_tile_row,
+                     .n_tile_rows = s.n_tile_rows};
     US_TRY(us_tiler_run(tiler, &io, &r, progress, user));
     return finish(result, &r);
 }

@@ -135,6 +135,15 @@ static void print_help(const arg_usage *usage, const arg_spec *specs)
     printf("\nExample:\n  %s\n", usage->example);
 }
 
+static void (*observer)(const arg_usage *, const arg_spec *, void *);
+static void *observer_user;
+
+void args_observe(void (*see)(const arg_usage *usage, const arg_spec *specs, void *user), void *user)
+{
+    observer = see;
+    observer_user = user;
+}
+
 int args_parse(const arg_usage *usage, const arg_spec *specs, int argc, char **argv, arg_list *rest)
 {
     int options = 1;
@@ -153,7 +162,11 @@ int args_parse(const arg_usage *usage, const arg_spec *specs, int argc, char **a
             continue;
         }
         if (strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0) {
-            print_help(usage, specs);
+            if (observer != NULL) {
+                observer(usage, specs, observer_user);
+            } else {
+                print_help(usage, specs);
+            }
             return ARGS_HELP;
         }
         const char *equals = strncmp(text, "--", 2) == 0 ? strchr(text, '=') : NULL;

@@ -40,6 +40,10 @@ typedef struct arg_usage {
 
 enum { ARGS_HELP = -1 };        // help was printed: the command is done
 
+// Instead of printing help, --help then gives the table to `see`; NULL: prints it again. For what is made from all
+// tables (pages.h).
+void args_observe(void (*see)(const arg_usage *usage, const arg_spec *specs, void *user), void *user);
+
 // Reads the options; whatever is not one goes to rest. Returns 0, ARGS_HELP or an exit code.
 int args_parse(const arg_usage *usage, const arg_spec *specs, int argc, char **argv, arg_list *rest);
 

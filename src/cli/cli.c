@@ -110,10 +110,12 @@ double cli_seconds(void)
 // Written before the handlers are set and read by them: one at a time.
 static void (*volatile signal_cancel)(void *);
 static void *volatile signal_handle;
+static volatile sig_atomic_t signal_came;
 
 static void on_signal(int number)
 {
     (void)number;
+    signal_came = 1;
     if (signal_cancel != NULL) {
         signal_cancel(signal_handle);
     }
@@ -132,10 +134,16 @@ void cli_on_signal(void (*cancel)(void *), void *handle)
         return;
     }
     signal_cancel = NULL;
+    signal_came = 0;
     signal_handle = handle;
     signal_cancel = cancel;
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESETHAND | SA_RESTART;    // the second signal finds the default action
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+}
+
+int cli_stopped(void)
+{
+    return signal_came ? cli_error(CLI_CANCELLED, "stopped") : CLI_OK;
 }

@@ -52,14 +52,19 @@ double cli_seconds(void);
 
 // SIGINT and SIGTERM call `cancel(handle)` once; the same signal again ends the program. NULL: as before.
 void cli_on_signal(void (*cancel)(void *handle), void *handle);
+// CLI_CANCELLED, with its line, once such a signal has come. For loops whose handle forgets between two calls.
+int cli_stopped(void);
 
 // The commands; argv[0] is the first argument after the command's name.
 int cmd_train(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_split(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_tiling(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_reproduce(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_demo(int argc, char **argv);

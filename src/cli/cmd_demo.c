@@ -196,7 +196,7 @@ int cmd_demo(int argc, char **argv)
 {
     demo_args a;
     train_files files = {0};
-    char *outputs[3] = {NULL, NULL, NULL};
+    char *outputs[4] = {NULL, NULL, NULL, NULL};
     usplit_context *context = NULL;
     usplit_dataset *dataset = NULL;
     usplit_model *model = NULL;
@@ -204,8 +204,8 @@ int cmd_demo(int argc, char **argv)
     if (rc != 0) {
         return rc == ARGS_HELP ? CLI_OK : rc;
     }
-    static const char *const names[3] = {"model.h5", "split.tif", "demo.png"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const names[4] = {"model.h5", "split.tif", "demo.png", "model.svg"};
+    for (int i = 0; i < 4; i++) {
         outputs[i] = cli_format("%s/%s", a.out, names[i]);
         if (files_exists(outputs[i]) && !a.overwrite) {
             rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", outputs[i]);
@@ -235,7 +235,7 @@ done:
     usplit_model_free(model);
     usplit_context_free(context);
     train_files_free(&files);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         free(outputs[i]);
     }
     return rc;

@@ -78,14 +78,33 @@ typedef struct split_writer {   // writes every frame's prediction under a folde
     int overwrite;
 } split_writer;
 
+static char *frame_path(const split_writer *w, int64_t index)
+{
+    char *stem = files_stem(w->set->files[0].paths[w->set->frames[index].file]);
+    char *path = cli_format("%s/%s_%04lld.tif", w->folder, stem, (long long)w->set->frames[index].page);
+    free(stem);
+    return path;
+}
+
+// Before any work is done.
+static int check_folder(const split_writer *w)
+{
+    int rc = CLI_OK;
+    for (int64_t i = 0; rc == CLI_OK && !w->overwrite && i < w->set->n_frames; i++) {
+        char *path = frame_path(w, i);
+        rc = files_exists(path) ? cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path) : CLI_OK;
+        free(path);
+    }
+    return rc == CLI_OK ? files_make_folder(w->folder) : rc;
+}
+
 static int write_frame(int64_t index, int64_t height, int64_t width, const float *planes, void *user)
 {
     int rc;
     const split_writer *w = user;
     char names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
     tiff_writer *writer = NULL;
-    char *stem = files_stem(w->set->files[0].paths[w->set->frames[index].file]);
-    char *path = cli_format("%s/%s_%04lld.tif", w->folder, stem, (long long)w->set->frames[index].page);
+    char *path = frame_path(w, index);
     tiff_layout layout = {.height = height,
                           .width = width,
                           .channels = w->model->channels,
@@ -97,17 +116,12 @@ static int write_frame(int64_t index, int64_t height, int64_t width, const float
     for (int c = 0; c < w->model->channels; c++) {
         layout.names[c] = setup_channel_name(w->model, c, names[c], sizeof names[c]);
     }
-    if (files_exists(path) && !w->overwrite) {
-        rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
-        goto done;
-    }
     CLI_TRY(tiff_create(&writer, path, &layout));
     CLI_TRY(tiff_write_rows(writer, 0, 0, height, planes));
     CLI_TRY(tiff_commit(writer, NULL));
 done:
     tiff_writer_free(writer);
     free(path);
-    free(stem);
     return rc;
 }
 
@@ -155,7 +169,7 @@ int cmd_eval(int argc, char **argv)
     frames_reader(&set, &reader);
     split_writer writer = {&set, &facts, a.out, a.overwrite};
     if (a.out != NULL) {
-        CLI_TRY(files_make_folder(a.out));
+        CLI_TRY(check_folder(&writer));
         options.take = write_frame;
         options.user = &writer;
     }

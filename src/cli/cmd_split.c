@@ -11,6 +11,7 @@
 #include "cli/progress.h"
 #include "cli/score.h"
 #include "cli/setup.h"
+#include "cli/shard.h"
 #include "cli/split_preview.h"
 #include "cli/text.h"
 #include "cli/tiff.h"
@@ -27,7 +28,7 @@ static const arg_usage usage = {
 typedef struct split_args {
     machine_args machine;
     tiler_args tiler;
-    const char *out, *preview, *frames, *residual;
+    const char *out, *preview, *frames, *residual, *shard;
     int type, sum, deviations, calibrated, overwrite, json, quiet;
     int64_t first, end;         // frames to split
 } split_args;
@@ -37,11 +38,13 @@ typedef struct split_job {      // one image on its way through
     tiff_facts facts;
     tiff_writer *writer;
     int64_t height, width, page, place;
-    int n_channels;
+    int n_channels, n_planes;   // of the model; written
     float scale;                // input is multiplied by it: 1, or 1/K for sums
     float *preview_input, *preview_output;      // of the first page, when a preview is wanted
     trust_residual *residual;   // NULL: not wanted
     int preview_planes;         // in preview_output: channels, and their deviations where there are
+    shard *parts;               // where the output is only described, NULL: where it is written
+    shard_writer *rows;         // where rows go instead, of a shard
 } split_job;
 
 typedef struct split_total {    // of all pages of all images
@@ -70,6 +73,7 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
          "of one image: what the split leaves of it, and how much that is"},
         {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png",
          "picture of the first page: input, channels, what is left over, deviations"},
+        {"--shard", NULL, ARG_TEXT, &a->shard, 0, 0, "I/N", "part I of N of the work, to PATH.IofN.shard, for usplit merge"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "what was done as JSON on standard output"},
         {"--quiet", "-q", ARG_FLAG, &a->quiet, 0, 0, NULL, "no progress, no report"},
@@ -97,6 +101,9 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
     if (a->calibrated && !a->deviations) {
         return cli_error(CLI_USAGE, "--calibrated is about --deviations, which is missing");
     }
+    if (a->shard != NULL && (a->preview != NULL || a->residual != NULL)) {
+        return cli_error(CLI_USAGE, "--preview and --residual need whole images, not a --shard");
+    }
     return a->frames != NULL ? args_range("--frames", a->frames, &a->first, &a->end) : CLI_OK;
 }
 
@@ -121,6 +128,9 @@ static int32_t write_rows(int64_t row, int64_t n_rows, const float *src, void *u
             memcpy(job->preview_output + (c * job->height + row) * job->width, src + c * n_rows * job->width,
                    sizeof *src * (size_t)(n_rows * job->width));
         }
+    }
+    if (job->rows != NULL) {
+        return shard_write_rows(job->rows, src, job->n_planes, n_rows, job->width);
     }
     int rc = tiff_write_rows(job->writer, job->place, row, n_rows, src);
     if (rc == 0 && job->residual != NULL) {
@@ -211,7 +221,10 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
                             v / 100 % 100, v % 100,
                             setup_network_name(model->family, model->variant, network, sizeof network));
     layout.info = info;
-    int rc = tiff_create(&job->writer, path, &layout);
+    job->n_planes = (int)layout.channels;
+    shard_image *image = NULL;
+    int rc = job->parts != NULL ? shard_add_image(job->parts, name, path, &layout, &image) :
+             tiff_create(&job->writer, path, &layout);
     if (rc == 0 && job->residual != NULL) {
         rc = trust_open(job->residual, name, a->residual, &layout, model, job->scale);
     }
@@ -245,6 +258,7 @@ static int split_pages(split_job *job, usplit_tiler *tiler, int64_t first, int64
         job->place = job->page - first;
         snprintf(what, sizeof what, "page %lld/%lld", (long long)job->place + 1, (long long)(end - first));
         p->what = what;
+        CLI_TRY(cli_stopped());
         if (job->residual != NULL) {
             CLI_TRY(trust_begin_page(job->residual));
         }
@@ -307,6 +321,137 @@ done:
     tiff_close(job.src);
     free(job.preview_input);
     free(job.preview_output);
+    return rc;
+}
+
+// ---- A part of the work ------------------------------------------------------------------------------
+
+// What decides the pixels, as text: the parts of one run must agree on it. Memory and batches decide nothing.
+static char *options_text(const split_args *a, const usplit_tiler_options *options)
+{
+    usplit_tiler_options o;
+    char hex[2 * sizeof o + 1];
+    memcpy(&o, options, sizeof o);      // with what lies between the fields
+    o.struct_size = 0;
+    o.batch = 0;
+    o.memory_budget = 0;
+    const unsigned char *bytes = (const unsigned char *)&o;
+    for (size_t i = 0; i < sizeof o; i++) {
+        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    }
+    return cli_format("%s sum %d pages %lld:%lld", hex, a->sum, (long long)a->first, (long long)a->end);
+}
+
+// Which images there are, of which size, and what they look like: the first row and the last stand for the others.
+static int describe_image(shard *parts, const split_args *a, const usplit_model_facts *facts, const usplit_tiler *tiler,
+                          const char *name, const char *path)
+{
+    int rc;
+    split_job job = {.n_channels = facts->channels, .parts = parts};
+    usplit_tiler_cost cost = {.struct_size = sizeof cost};
+    float *row = NULL;
+    CLI_TRY(tiff_open(&job.src, name));
+    tiff_info(job.src, &job.facts);
+    int64_t end = a->end < job.facts.pages ? a->end : job.facts.pages;
+    if (a->first >= end) {
+        rc = cli_error(CLI_FAILED, "%s: has %lld pages, none of them in --frames %s", name, (long long)job.facts.pages,
+                       a->frames);
+        goto done;
+    }
+    CLI_TRY(check_pages(&job, name, a->first, end));
+    CLI_TRY(open_output(&job, a, facts, name, path, end - a->first));
+    CLI_LIB(usplit_tiler_plan(tiler, job.height, job.width, &cost));
+    shard_image *image = &parts->images[parts->n_images - 1];
+    image->tile_rows = cost.tile_rows;
+    image->tile_columns = cost.tile_columns;
+    image->inner = cost.inner;
+    if ((row = cli_alloc((size_t)job.width, sizeof *row)) == NULL) {
+        rc = CLI_FAILED;
+        goto done;
+    }
+    for (int i = 0; i < 2; i++) {
+        CLI_TRY(tiff_read_rows(job.src, i == 0 ? a->first : end - 1, i == 0 ? 0 : job.height - 1, 1, row));
+        image->pixels = shard_hash(image->pixels, row, (size_t)job.width * sizeof *row);
+    }
+done:
+    tiff_close(job.src);
+    free(row);
+    return rc;
+}
+
+static int split_piece(split_job *job, const split_args *a, usplit_tiler *tiler, const shard_piece *piece, progress *p,
+                       split_total *total)
+{
+    int rc;
+    usplit_tiler_cost cost = {.struct_size = sizeof cost};
+    usplit_tiler_result result = {.struct_size = sizeof result};
+    CLI_LIB(usplit_tiler_plan(tiler, job->height, job->width, &cost));
+    if (cost.host_bytes > total->cost.host_bytes) {
+        total->cost = cost;
+    }
+    usplit_tiler_stream stream = {.struct_size = sizeof stream, .height = job->height, .width = job->width,
+                                  .read = read_rows, .write = write_rows, .user = job,
+                                  .first_tile_row = piece->tile_row, .n_tile_rows = piece->n_tile_rows};
+    job->page = a->first + piece->page;
+    job->place = piece->page;
+    CLI_LIB(usplit_tiler_run_stream(tiler, &stream, &result, progress_tiles, p));
+    CLI_TRY(add_result(total, &result, piece->n_rows * job->width));
+done:
+    return rc;
+}
+
+static int split_pieces(const shard *s, const split_args *a, const usplit_model_facts *facts, usplit_tiler *tiler,
+                        const files_list *images, shard_writer *rows, split_total *total)
+{
+    int rc = CLI_OK;
+    split_job job = {.n_channels = facts->channels, .scale = a->sum ? 1.0f / (float)facts->channels : 1.0f, .rows = rows};
+    progress p;
+    char what[64];
+    progress_start(&p, a->quiet);
+    for (int64_t i = 0; i < s->n_pieces; i++) {
+        const shard_piece *piece = &s->pieces[i];
+        const tiff_layout *layout = &s->images[piece->image].layout;
+        if (i == 0 || piece->image != s->pieces[i - 1].image) {
+            tiff_close(job.src);
+            job.src = NULL;
+            CLI_TRY(tiff_open(&job.src, images->paths[piece->image]));
+            job.height = layout->height;
+            job.width = layout->width;
+            job.n_planes = (int)layout->channels;
+        }
+        snprintf(what, sizeof what, "piece %lld/%lld", (long long)i + 1, (long long)s->n_pieces);
+        p.what = what;
+        CLI_TRY(cli_stopped());
+        CLI_TRY(split_piece(&job, a, tiler, piece, &p, total));
+    }
+done:
+    progress_free(&p);
+    tiff_close(job.src);
+    return rc;
+}
+
+static int split_shard(shard *s, const split_args *a, const usplit_model_facts *facts, const usplit_context *context,
+                       usplit_tiler *tiler, const usplit_tiler_options *options, const char *model,
+                       const files_list *images, const files_list *outputs, split_total *total)
+{
+    int rc;
+    shard_writer rows = {0};
+    char hash[SHARD_HASH_BYTES];
+    usplit_context_facts machine = {.struct_size = sizeof machine};
+    CLI_TRY(shard_hash_file(hash, model));
+    CLI_LIB(usplit_context_info(context, &machine));
+    s->model = cli_format("%s", hash);
+    s->options = options_text(a, options);
+    s->engine = cli_format("%s, precision %d", machine.engine, a->machine.precision);
+    for (size_t i = 0; i < images->n; i++) {
+        CLI_TRY(describe_image(s, a, facts, tiler, images->paths[i], outputs->paths[i]));
+    }
+    CLI_TRY(shard_divide(s));
+    CLI_TRY(shard_create(&rows, s));
+    CLI_TRY(split_pieces(s, a, facts, tiler, images, &rows, total));
+    CLI_TRY(shard_commit(&rows));
+done:
+    shard_discard(&rows);
     return rc;
 }
 
@@ -441,7 +586,7 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
             }
         }
         CLI_TRY(files_list_add(outputs, path));
-        if (files_exists(path) && !a->overwrite) {
+        if (a->shard == NULL && files_exists(path) && !a->overwrite) {
             return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
         }
     }
@@ -457,7 +602,7 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
     if (a->residual != NULL && files_exists(a->residual) && !a->overwrite) {
         return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->residual);
     }
-    if (!to_file) {
+    if (!to_file && a->shard == NULL) {
         CLI_TRY(files_make_folder(a->out));
     }
 done:
@@ -470,6 +615,7 @@ int cmd_split(int argc, char **argv)
     arg_list rest;
     split_total total = {0};
     files_list images = {0}, outputs = {0};
+    shard part = {0};
     usplit_context *context = NULL;
     usplit_model *model = NULL;
     usplit_tiler *tiler = NULL;
@@ -480,6 +626,14 @@ int cmd_split(int argc, char **argv)
         return rc == ARGS_HELP ? CLI_OK : rc;
     }
     cli_advise_memory("a smaller --batch, fewer --threads, or a larger --memory");
+    if (a.shard != NULL) {
+        CLI_TRY(shard_parse(&part, a.shard));
+        part.path = shard_path(a.out, part.part, part.parts);
+        if (files_exists(part.path) && !a.overwrite) {
+            rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", part.path);
+            goto done;
+        }
+    }
     CLI_TRY(plan_outputs(&a, &rest, &images, &outputs));
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
@@ -498,17 +652,24 @@ int cmd_split(int argc, char **argv)
         setup_print_model(stderr, &facts);
     }
     cli_on_signal(cancel, tiler);
-    for (size_t i = 0; i < images.n; i++) {
+    if (a.shard != NULL) {
+        CLI_TRY(split_shard(&part, &a, &facts, context, tiler, &options, rest.items[0], &images, &outputs, &total));
+    }
+    for (size_t i = 0; i < images.n && a.shard == NULL; i++) {
+        CLI_TRY(cli_stopped());
         int preview = i == 0 && a.preview != NULL;
         CLI_TRY(split_image(&a, &facts, tiler, images.paths[i], outputs.paths[i], preview, &total));
     }
-    if (!a.quiet) {
-        print_report(&total, model, &facts, &options, images.n == 1 ? outputs.paths[0] : a.out);
+    if (!a.quiet && total.frames > 0) {
+        print_report(&total, model, &facts, &options,
+                     part.path != NULL ? part.path : images.n == 1 ? outputs.paths[0] : a.out);
     }
     if (a.json) {
-        print_json(&total, &facts, &options, outputs.paths, (int)outputs.n);
+        print_json(&total, &facts, &options, part.path != NULL ? &part.path : outputs.paths,
+                   part.path != NULL ? 1 : (int)outputs.n);
     }
 done:
+    shard_free(&part);
     cli_on_signal(NULL, NULL);
     free(total.residuals);
     free(total.results);

@@ -181,11 +181,12 @@ static int check_files(const train_args *a, const train_files *files)
         return files_exists(files->last) ? CLI_OK :
                cli_error(CLI_FAILED, "nothing to go on from: %s does not exist", files->last);
     }
-    const char *there = files_exists(files->best) ? files->best : files_exists(files->last) ? files->last :
-                        a->history != NULL && files_exists(a->history) ? a->history : NULL;
-    if (there != NULL && !a->overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it%s", there,
-                         there == a->history ? "" : ", --resume goes on with it");
+    const char *outputs[] = {files->best, files->last, files->curves, files->report, a->history};
+    for (size_t i = 0; !a->overwrite && i < sizeof outputs / sizeof outputs[0]; i++) {
+        if (outputs[i] != NULL && files_exists(outputs[i])) {
+            return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it%s", outputs[i],
+                             i < 2 ? ", --resume goes on with it" : "");
+        }
     }
     files_output probe;         // better to fail now than after the first epoch
     int rc = files_create(&probe, files->best);
@@ -270,6 +271,7 @@ int cmd_train(int argc, char **argv)
     }
     cli_advise_memory("a smaller --batch, --filters or --patch, or a larger --memory");
     train_files_name(&files, a.out, a.history);
+    files.report = a.no_report ? NULL : files_with_ending(a.out, ".h5", ".html");
     CLI_TRY(check_files(&a, &files));
     CLI_TRY(setup_context(&context, &a.machine));
     if (a.resume) {
@@ -294,7 +296,6 @@ int cmd_train(int argc, char **argv)
     run.pixel_size = set.pixel_size;
     run.resume = a.resume;
     run.command = command = command_line(argc, argv);
-    files.report = a.no_report ? NULL : files_with_ending(a.out, ".h5", ".html");
     run.quiet = a.quiet;
     frames_free(&set);
     CLI_TRY(trainer_options(&options, &a));

@@ -12,9 +12,15 @@
 #include "cli/text.h"
 
 // Seconds between rewritten lines, lines of a log within an epoch, lines that stay, and drawn curves.
-static const double live_interval = 0.2, log_interval = 30, keep_interval = 60, curve_interval = 2;
+static const double live_interval = 0.2, keep_interval = 60, curve_interval = 2;
+static double log_interval = 10;
 // Without a terminal every epoch has its line, unless they come faster than this.
 static const double epoch_interval = 5;
+
+void progress_set_interval(double seconds)
+{
+    log_interval = seconds > 0 ? seconds : log_interval;
+}
 
 void progress_start(progress *p, int quiet)
 {

@@ -1,4 +1,4 @@
-// Progress on stderr: a line that rewrites itself on a terminal, else one line per epoch or interval. Keeps
+// Progress on stderr: a line that rewrites itself on a terminal, else one line per epoch or interval (10 seconds). Keeps
 // the rows of the finished epochs, from which the curves are drawn.
 #ifndef CLI_PROGRESS_H
 #define CLI_PROGRESS_H
@@ -24,6 +24,8 @@ typedef struct progress {
     const char *what;           // tiles: "frame 2/10", Double-DIP: "crop 2/6"
 } progress;
 
+// Seconds between lines without a terminal; 0: the usual. For all that start afterwards.
+void progress_set_interval(double seconds);
 void progress_start(progress *p, int quiet);
 // usplit_progress_fn for training, for tiles and for Double-DIP; user is the progress.
 int32_t progress_train(const usplit_progress *now, void *user);

@@ -155,6 +155,7 @@ int score_frames(score *s, const usplit_model *model, const usplit_dataset_reade
     cli_on_signal(cancel, tiler);
     for (int64_t i = 0; i < s->n_frames; i++) {
         snprintf(what, sizeof what, "frame %lld/%lld", (long long)i + 1, (long long)s->n_frames);
+        CLI_TRY(cli_stopped());
         CLI_TRY(score_frame_read(&f, &s->model, reader, i));
         usplit_tiler_cost cost = {.struct_size = sizeof cost};
         usplit_tiler_result result;

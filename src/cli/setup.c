@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "cli/text.h"
 
 const network_args network_args_none = {
@@ -27,6 +28,7 @@ int setup_context(usplit_context **out, const machine_args *args)
     usplit_context_options options;
     int rc;
     CLI_LIB(usplit_context_options_init(&options, sizeof options));
+    progress_set_interval(args->progress);
     if (args->device != NULL) {
         options.device = args->device;
     }

@@ -14,6 +14,7 @@
 typedef struct machine_args {
     const char *device;         // NULL: auto
     int64_t threads;            // 0: all
+    double progress;            // seconds between lines; 0: the usual
     int precision;              // USPLIT_PRECISION_*: the choices of --precision are in their order
     int deterministic, tune;
     const char *cache;          // folder; NULL: none
@@ -30,6 +31,8 @@ typedef struct machine_args {
      "CUDA: time ways to do each convolution first and take the fastest; a longer start"},             \
     {"--cache", NULL, ARG_TEXT, &(m).cache, 0, 0, "FOLDER",                                            \
      "CUDA: an existing folder where the ways taken are kept for the next run (nowhere)"},             \
+    {"--progress", NULL, ARG_REAL, &(m).progress, 0.1, 1e6, "SECONDS",                                 \
+     "between lines of progress, where standard error is no terminal (10)"},                           \
     THREADS_SPEC(m)
 
 // Creates the context; warnings of the library go to stderr.

@@ -60,10 +60,29 @@ text_number text_decibel(double value)
     return t;
 }
 
+// Bytes of the UTF-8 sequence at p; 0: it is none. (Too long forms and surrogates are let through, as JSON readers do.)
+static int sequence(const unsigned char *p)
+{
+    int n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+    for (int i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return n;
+}
+
+// A file name may be any bytes; JSON may not.
 static void put_string(FILE *file, const char *text)
 {
     fputc('"', file);
     for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+        int n = sequence(p);
+        if (n != 1) {
+            fprintf(file, "%.*s", n > 0 ? n : 3, n > 0 ? (const char *)p : "\xef\xbf\xbd");
+            p += n > 0 ? n - 1 : 0;
+            continue;
+        }
         if (*p == '"' || *p == '\\') {
             fprintf(file, "\\%c", *p);
         } else if (*p < 0x20) {

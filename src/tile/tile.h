@@ -116,6 +116,9 @@ usplit_status us_tile_rows_open(us_tile_rows *rows, const us_allocator *a, const
 void us_tile_rows_close(us_tile_rows *rows);
 // Back to the first row: of another image of the same size.
 void us_tile_rows_rewind(us_tile_rows *rows);
+// To the place where patches that start at row y_first can be cut, reading no more than these need, as if everything above
+// had been read and dropped; us_tile_rows_advance goes on from there.
+usplit_status us_tile_rows_seek(us_tile_rows *rows, int64_t y_first);
 // Reads and halves what is missing, and drops what is not needed any more, so that patches that start at
 // rows y_first to y_last can be cut. y_first never decreases; patches of successive calls overlap or adjoin.
 usplit_status us_tile_rows_advance(us_tile_rows *rows, int64_t y_first, int64_t y_last);
@@ -184,6 +187,7 @@ typedef struct us_tile_io {
     // The tiler's planes of n x width, one after the other.
     usplit_status (*write)(void *user, int64_t frame, int64_t row, int64_t n, const float *src);
     void *user;
+    int64_t first_tile_row, n_tile_rows;    // of the first grid, to be predicted; 0 rows: all from the first one on
 } us_tile_io;
 
 // result: filled in full size; saturated_pixels is the io's to count.

@@ -215,6 +215,29 @@ usplit_status us_tile_rows_advance(us_tile_rows *rows, int64_t y_first, int64_t 
     return USPLIT_OK;
 }
 
+// Every level begins at its first row that a patch from y_first on shows or that a coarser level is made of. Were all of
+// them read at once, the finer ones would need more room than their windows have; so the place is approached from
+// above, where no patch has anything to show yet, by steps that windows have room for.
+usplit_status us_tile_rows_seek(us_tile_rows *rows, int64_t y_first)
+{
+    us_tile_rows_rewind(rows);
+    for (int k = rows->coarsest; k >= 0; k--) {
+        us_tile_level *level = &rows->levels[k], *coarse = level + 1;
+        int64_t first, unused, start, n;
+        crop_rows(rows, y_first, k, &first, &unused);
+        if (k < rows->coarsest && coarse->first < coarse->height) {
+            us_patch_halve_need(level->height, coarse->first, 1, &start, &n);
+            first = start < first ? start : first;
+        }
+        level->first = level->end = first;
+    }
+    int64_t reach = (int64_t)rows->patch << rows->coarsest, step = rows->patch / 2;
+    for (int64_t y = y_first - reach; y < y_first; y += step) {
+        US_TRY(us_tile_rows_advance(rows, y, y));
+    }
+    return USPLIT_OK;
+}
+
 us_rows us_tile_rows_held(const us_tile_rows *rows, int k)
 {
     const us_tile_level *l = &rows->levels[k];

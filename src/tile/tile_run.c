@@ -23,7 +23,9 @@ typedef struct run {
     float *band;                        // planes of band_height x width
     float *carry;                       // planes of `carried` x width: the first rows of the next band
     int64_t frame;
-    int64_t first_row, end_row;         // of tiles, in every grid
+    int64_t tile_row, tile_row_end;     // to be predicted, of all grids
+    int64_t begin_y, end_y;             // rows of the image that they make, without what no tile covers
+    int64_t first_row, end_row;         // of tiles of the band, in every grid
     int64_t band_y, band_height;        // first row of the band, and its rows that lie in the image
     int64_t carried;
     int there;                          // tiles are put together on the device
@@ -232,12 +234,19 @@ static usplit_status run_group(group *g, int64_t tile)
     return USPLIT_OK;
 }
 
+// Rows of tiles of a grid, up to the last one that is wanted.
+static int64_t grid_end(const run *r, us_tile_shift shift)
+{
+    int64_t inner = r->layout.grid.inner;
+    return (r->end_y + shift.y + inner - 1) / inner;
+}
+
 // The band's tiles of one grid.
 static usplit_status predict_grid(run *r, int number)
 {
     const usplit_tiler *t = r->tiler;
     group g = {.r = r, .number = number, .shift = us_tile_grid_shift(&r->layout.grid, number)};
-    int64_t end_row = r->end_row < g.shift.rows ? r->end_row : g.shift.rows;
+    int64_t wanted = grid_end(r, g.shift), end_row = r->end_row < wanted ? r->end_row : wanted;
     int64_t tiles = (end_row - r->first_row) * g.shift.columns;     // none or less below the image
     for (int64_t tile = 0; tile < tiles; tile = g.tile_end) {
         // passes of each worker in a group, a batch of tiles each
@@ -349,20 +358,48 @@ static usplit_status run_frame(run *r)
 {
     const us_tile_grid *grid = &r->layout.grid;
     us_tile_rows_rewind(&r->rows);
+    if (r->tile_row > 0) {
+        US_TRY(us_tile_rows_seek(&r->rows, r->begin_y - grid->reach - grid->pad));
+    }
     r->carried = 0;
-    for (int64_t i = 0, end; i < grid->all_rows; i = end) {
-        end = i + r->layout.band_rows < grid->all_rows ? i + r->layout.band_rows : grid->all_rows;
+    for (int64_t i = r->tile_row, end; i < r->tile_row_end; i = end) {
+        end = i + r->layout.band_rows < r->tile_row_end ? i + r->layout.band_rows : r->tile_row_end;
         int64_t from = i * grid->inner - grid->reach, below = end * grid->inner, done = below - grid->reach;
         r->first_row = i;
         r->end_row = end;
         US_TRY(us_tile_rows_advance(&r->rows, from - grid->pad, below - grid->inner - grid->pad));
-        begin_band(r, from > 0 ? from : 0, below < grid->height ? below : grid->height);
+        begin_band(r, from > r->begin_y ? from : r->begin_y, below < r->end_y ? below : r->end_y);
         US_TRY(r->there ? predict_band_there(r) : predict_band(r));
-        US_TRY(write_band(r, end < grid->all_rows ? done - r->band_y : r->band_height));
-        if (end == grid->all_rows) {
+        US_TRY(write_band(r, end < r->tile_row_end ? done - r->band_y : r->band_height));
+        if (end == r->tile_row_end && r->end_y == grid->covered_height) {
             US_TRY(write_rest(r));
         }
         US_TRY(report(r));
+    }
+    return USPLIT_OK;
+}
+
+// Which rows of tiles. A row of the image is the mean of all grids: those that are shifted upwards reach it with one row
+// of tiles more, which the run of the rows below predicts as well.
+static usplit_status choose_rows(run *r, int64_t *tiles)
+{
+    const us_tile_grid *grid = &r->layout.grid;
+    int64_t first = r->io->first_tile_row, n = r->io->n_tile_rows;
+    US_CHECK_ARG(first >= 0 && first < grid->rows, "first_tile_row is %lld; accepted: 0 to %lld", (long long)first,
+                 (long long)grid->rows - 1);
+    US_CHECK_ARG(n >= 0 && n <= grid->rows - first, "n_tile_rows is %lld; accepted from row %lld on: 0 (all) to %lld",
+                 (long long)n, (long long)first, (long long)(grid->rows - first));
+    int64_t end = n ? first + n : grid->rows;
+    r->tile_row = first;
+    r->begin_y = first * grid->inner;
+    r->end_y = end < grid->rows ? end * grid->inner : grid->covered_height;
+    r->tile_row_end = 0;
+    *tiles = 0;
+    for (int s = 0; s < grid->shifts; s++) {
+        us_tile_shift shift = us_tile_grid_shift(grid, s);
+        int64_t last = grid_end(r, shift);
+        r->tile_row_end = last > r->tile_row_end ? last : r->tile_row_end;
+        *tiles += (last - first) * shift.columns;
     }
     return USPLIT_OK;
 }
@@ -371,8 +408,10 @@ static usplit_status start(run *r)
 {
     usplit_tiler *t = r->tiler;
     const us_tile_layout *l = &r->layout;
+    int64_t tiles = 0;
     US_TRY(us_tiler_layout(t, r->io->height, r->io->width, &r->layout));
-    if (__builtin_mul_overflow(l->grid.tiles, (int64_t)t->samples, &r->total) ||
+    US_TRY(choose_rows(r, &tiles));
+    if (__builtin_mul_overflow(tiles, (int64_t)t->samples, &r->total) ||
         __builtin_mul_overflow(r->total, r->io->frames, &r->total)) {
         US_FAIL(USPLIT_ERR_SHAPE, "%lld frames have more tiles than can be counted",
                 (long long)r->io->frames);

@@ -29,6 +29,9 @@ for library in $needed; do
     *) echo "libusplit.so needs $library; accepted: HDF5, oneDNN, libm, pthreads"; exit 1 ;;
     esac
 done
+grep -q '^\.TH USPLIT 1' "$stage/usr/share/man/man1/usplit.1"
+bash -n "$stage/usr/share/bash-completion/completions/usplit"
+grep -q '^complete .* usplit$' "$stage/usr/share/bash-completion/completions/usplit"
 make --no-print-directory MODE="$1" PREFIX="$stage/usr" uninstall
 left=$(find "$stage/usr" ! -type d)
 [ -z "$left" ] || { echo "uninstall left: $left"; exit 1; }

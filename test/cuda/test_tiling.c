@@ -1,6 +1,6 @@
 // Tiled prediction on the emulated device against the CPU: bands cut, predicted and put together there give the
 // CPU's grey levels, for images of any size, several samples, both tilings, any number of threads; shifted grids and
-// deviations, whose tiles are put together on the host, too.
+// deviations, whose tiles are put together on the host, too. Rows of tiles predicted apart there are those of the whole.
 #include "property/tiler_case.h"
 
 #include "cuda/emulated.h"
@@ -68,10 +68,48 @@ static void test_equals_the_cpu(void **state)
     assert_int_equal(us_emulate_leaks(), 0);
 }
 
+static void test_parts(void **state)
+{
+    (void)state;
+    for (int shifts = 1; shifts <= 2; shifts++) {
+        begin_case((uint32_t)shifts);
+        int64_t h = 75, w = 38;
+        float *pixels = random_pixels(h * w);
+        usplit_context *c = make_context(2);
+        emulated_take(c, 0);
+        usplit_model *m = make_model(c, USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 2, 16);
+        usplit_tiler_options o = make_options(0, -1, USPLIT_COVER_ALL);
+        o.samples = 2;
+        o.shifts = shifts;
+        o.seed = 9;
+        usplit_tiler *t = make_tiler(m, &o);
+        usplit_tiler_cost cost = {.struct_size = sizeof cost};
+        assert_ok(usplit_tiler_plan(t, h, w, &cost));
+        stream whole = make_stream(pixels, h, w, t->planes), parts = make_stream(pixels, h, w, t->planes);
+        assert_ok(run_stream(t, &whole, NULL, NULL, NULL));
+        for (int64_t row = 0, n; row < cost.tile_rows; row += n) {
+            n = draw(1, 4);
+            n = n < cost.tile_rows - row ? n : cost.tile_rows - row;
+            usplit_tiler_stream u = {.struct_size = sizeof u, .height = h, .width = w, .read = stream_read,
+                                     .write = stream_write, .user = &parts, .first_tile_row = row, .n_tile_rows = n};
+            assert_ok(usplit_tiler_run_stream(t, &u, NULL, NULL, NULL));
+        }
+        assert_int_equal(parts.next_row, h);
+        assert_memory_equal(whole.out, parts.out, (size_t)(t->planes * h * w) * sizeof(float));
+        free(whole.out);
+        free(parts.out);
+        free(pixels);
+        usplit_tiler_free(t);
+        us_model_release(m);
+    }
+    assert_int_equal(us_emulate_leaks(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_the_cpu),
+        cmocka_unit_test(test_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -361,7 +361,7 @@ function split_rows(read!, write, t::Tiler, height::Integer, width::Integer, cha
     result = Ref(empty_struct(usplit_tiler_result))
     GC.@preserve s begin
         stream = usplit_tiler_stream(sizeof(usplit_tiler_stream), height, width, read_callback[], write_callback[],
-                                     pointer_from_objref(s))
+                                     pointer_from_objref(s), 0, 0)
         try
             long((callback, user) -> usplit_tiler_run_stream(t, Ref(stream), result, callback, user), progress)
         catch

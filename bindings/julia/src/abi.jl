@@ -495,6 +495,8 @@ struct usplit_tiler_stream
     read::Ptr{Cvoid}
     write::Ptr{Cvoid}
     user::Ptr{Cvoid}
+    first_tile_row::Int64
+    n_tile_rows::Int64
 end
 
 struct usplit_calibration

@@ -618,6 +618,8 @@ class usplit_tiler_stream(Structure):
         ("read", usplit_tiler_stream_read),
         ("write", usplit_tiler_stream_write),
         ("user", c_void_p),
+        ("first_tile_row", c_int64),
+        ("n_tile_rows", c_int64),
     ]
 
 
