@@ -12,7 +12,7 @@
 #include "cli/frames.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static const arg_usage usage = {
     "dip", "mixture.tif [mixture2.tif] [-o out.tif] | --channel A --channel B [options]",
@@ -130,7 +130,7 @@ done:
 static int write_results(const crop_list *list, const char *path, double pixel_size)
 {
     int rc = CLI_OK;
-    tiff_writer *writer = NULL;
+    image_writer *writer = NULL;
     int64_t n = 0;
     for (int i = 0; i < list->n; i++) {
         n += list->items[i].state != CROP_WAITS;
@@ -138,19 +138,19 @@ static int write_results(const crop_list *list, const char *path, double pixel_s
     if (n == 0) {
         return CLI_OK;
     }
-    tiff_layout layout = {.height = list->height, .width = list->width, .channels = 2, .slices = 1, .frames = n,
+    image_layout layout = {.height = list->height, .width = list->width, .channels = 2, .slices = 1, .frames = n,
                           .type = USPLIT_TYPE_F32, .pixel_width = pixel_size, .pixel_height = pixel_size,
                           .info = "Double-DIP estimates; their order, offset and scale are not determined.\n"};
-    CLI_TRY(tiff_create(&writer, path, &layout));
+    CLI_TRY(image_create(&writer, path, &layout));
     n = 0;
     for (int i = 0; i < list->n; i++) {
         if (list->items[i].state != CROP_WAITS) {
-            CLI_TRY(tiff_write_rows(writer, n++, 0, list->height, list->items[i].estimates));
+            CLI_TRY(image_write_rows(writer, n++, 0, list->height, list->items[i].estimates));
         }
     }
-    CLI_TRY(tiff_commit(writer, NULL));
+    CLI_TRY(image_commit(writer, NULL));
 done:
-    tiff_writer_free(writer);
+    image_writer_free(writer);
     return rc;
 }
 

@@ -10,7 +10,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static const arg_usage usage = {
     "eval", "model.h5 --channel A --channel B [...] [options]",
@@ -77,10 +77,10 @@ static int write_frame(int64_t index, int64_t height, int64_t width, const float
     int rc;
     const split_writer *w = user;
     char names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
-    tiff_writer *writer = NULL;
+    image_writer *writer = NULL;
     char *stem = files_stem(w->set->files[0].paths[w->set->frames[index].file]);
     char *path = cli_format("%s/%s_%04lld.tif", w->folder, stem, (long long)w->set->frames[index].page);
-    tiff_layout layout = {.height = height,
+    image_layout layout = {.height = height,
                           .width = width,
                           .channels = w->model->channels,
                           .slices = 1,
@@ -95,11 +95,11 @@ static int write_frame(int64_t index, int64_t height, int64_t width, const float
         rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
         goto done;
     }
-    CLI_TRY(tiff_create(&writer, path, &layout));
-    CLI_TRY(tiff_write_rows(writer, 0, 0, height, planes));
-    CLI_TRY(tiff_commit(writer, NULL));
+    CLI_TRY(image_create(&writer, path, &layout));
+    CLI_TRY(image_write_rows(writer, 0, 0, height, planes));
+    CLI_TRY(image_commit(writer, NULL));
 done:
-    tiff_writer_free(writer);
+    image_writer_free(writer);
     free(path);
     free(stem);
     return rc;

@@ -13,7 +13,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static const arg_usage usage = {
     "split", "model.h5 image.tif [...] -o out.tif|folder [options]",
@@ -32,9 +32,9 @@ typedef struct split_args {
 } split_args;
 
 typedef struct split_job {      // one image on its way through
-    tiff_file *src;
-    tiff_facts facts;
-    tiff_writer *writer;
+    image_file *src;
+    image_facts facts;
+    image_writer *writer;
     int64_t height, width, page, place;
     int n_channels;
     float scale;                // input is multiplied by it: 1, or 1/K for sums
@@ -90,7 +90,7 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
 static int32_t read_rows(int64_t row, int64_t n_rows, float *dst, void *user)
 {
     split_job *job = user;
-    int rc = tiff_read_rows(job->src, job->page, row, n_rows, dst);
+    int rc = image_read_rows(job->src, job->page, row, n_rows, dst);
     for (int64_t i = 0; rc == 0 && job->scale < 1 && i < n_rows * job->width; i++) {
         dst[i] *= job->scale;
     }
@@ -109,7 +109,7 @@ static int32_t write_rows(int64_t row, int64_t n_rows, const float *src, void *u
                    sizeof *src * (size_t)(n_rows * job->width));
         }
     }
-    return tiff_write_rows(job->writer, job->place, row, n_rows, src);
+    return image_write_rows(job->writer, job->place, row, n_rows, src);
 }
 
 static void add_result(split_total *total, const usplit_tiler_result *r, int64_t pixels)
@@ -159,10 +159,10 @@ done:
 static int check_pages(split_job *job, const char *name, int64_t first, int64_t end)
 {
     int rc;
-    CLI_TRY(tiff_page_size(job->src, first, &job->height, &job->width));
+    CLI_TRY(image_page_size(job->src, first, &job->height, &job->width));
     for (int64_t page = first + 1; page < end; page++) {
         int64_t height, width;
-        CLI_TRY(tiff_page_size(job->src, page, &height, &width));
+        CLI_TRY(image_page_size(job->src, page, &height, &width));
         if (height != job->height || width != job->width) {
             return cli_error(CLI_FAILED,
                              "%s: page %lld is %lld x %lld, page %lld is %lld x %lld; use --frames to "
@@ -180,7 +180,7 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
 {
     static const int32_t types[] = {USPLIT_TYPE_F32, USPLIT_TYPE_U16, USPLIT_TYPE_U8};
     int whole = n_pages == job->facts.pages;
-    tiff_layout layout = {
+    image_layout layout = {
         .height = job->height, .width = job->width, .channels = model->channels, .type = types[a->type],
         .slices = whole ? job->facts.slices : 1, .frames = whole ? job->facts.frames : n_pages,
         .pixel_width = job->facts.pixel_width, .pixel_height = job->facts.pixel_height,
@@ -200,7 +200,7 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
                             v / 100 % 100, v % 100,
                             setup_network_name(model->family, model->variant, network, sizeof network));
     layout.info = info;
-    int rc = tiff_create(&job->writer, path, &layout);
+    int rc = image_create(&job->writer, path, &layout);
     free(info);
     return rc;
 }
@@ -247,8 +247,8 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
     int64_t saturated = 0;
     progress p;
     progress_start(&p, a->quiet);
-    CLI_TRY(tiff_open(&job.src, name));
-    tiff_info(job.src, &job.facts);
+    CLI_TRY(image_open(&job.src, name));
+    image_info(job.src, &job.facts);
     int64_t end = a->end < job.facts.pages ? a->end : job.facts.pages;
     if (a->first >= end) {
         rc = cli_error(CLI_FAILED, "%s: has %lld pages, none of them in --frames %s", name,
@@ -267,15 +267,15 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
     }
     CLI_TRY(open_output(&job, a, facts, path, end - a->first));
     CLI_TRY(split_pages(&job, tiler, a->first, end, &p, total));
-    CLI_TRY(tiff_commit(job.writer, &saturated));
+    CLI_TRY(image_commit(job.writer, &saturated));
     total->saturated += saturated;
     if (preview) {
         CLI_TRY(write_preview(&job, facts, a->preview));
     }
 done:
     progress_free(&p);
-    tiff_writer_free(job.writer);
-    tiff_close(job.src);
+    image_writer_free(job.writer);
+    image_close(job.src);
     free(job.preview_input);
     free(job.preview_output);
     return rc;
@@ -368,17 +368,17 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
     int rc = CLI_OK;
     for (int i = 1; i < rest->n; i++) {
         const char *item = rest->items[i];
-        CLI_TRY(files_is_folder(item) ? files_list_folder(images, item)
+        CLI_TRY(files_is_folder(item) && !image_is_file(item) ? files_list_folder(images, item)
                                       : files_list_add(images, cli_format("%s", item)));
     }
-    int to_file = files_ends_with(a->out, ".tif") || files_ends_with(a->out, ".tiff");
+    int to_file = image_is_written(a->out);
     if (to_file && images->n > 1) {
         return cli_error(CLI_USAGE, "%zu images do not fit into one file; name a folder with -o", images->n);
     }
     for (size_t i = 0; i < images->n; i++) {
-        tiff_file *probe = NULL;        // better to fail now than after an hour
-        CLI_TRY(tiff_open(&probe, images->paths[i]));
-        tiff_close(probe);
+        image_file *probe = NULL;        // better to fail now than after an hour
+        CLI_TRY(image_open(&probe, images->paths[i]));
+        image_close(probe);
         char *stem = files_stem(images->paths[i]);
         char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.tif", a->out, stem);
         free(stem);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/images.h"
 
 int files_exists(const char *path)
 {
@@ -37,14 +38,8 @@ const char *files_base(const char *path)
 
 char *files_stem(const char *path)
 {
-    static const char *const endings[] = {".ome.tif", ".ome.tiff", ".tif", ".tiff"};
     char *stem = cli_format("%s", files_base(path));
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        if (files_ends_with(stem, endings[i]) && strlen(stem) > strlen(endings[i])) {
-            stem[strlen(stem) - strlen(endings[i])] = '\0';
-            break;
-        }
-    }
+    stem[strlen(stem) - (size_t)image_ending(stem)] = '\0';
     return stem;
 }
 
@@ -97,12 +92,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int is_tiff(const char *name)
-{
-    return files_ends_with(name, ".tif") || files_ends_with(name, ".tiff");
-}
-
-// TIFF files, and with `folders` what may hold some.
+// Images, and with `folders` what may hold some.
 static int list(files_list *list, const char *folder, int folders)
 {
     int rc = CLI_OK;
@@ -114,7 +104,7 @@ static int list(files_list *list, const char *folder, int folders)
     for (struct dirent *e; rc == CLI_OK && (e = readdir(dir)) != NULL;) {
         const char *slash = length > 0 && folder[length - 1] == '/' ? "" : "/";
         char *path = cli_format("%s%s%s", folder, slash, e->d_name);
-        if (e->d_name[0] != '.' && (is_tiff(e->d_name) || (folders && files_is_folder(path)))) {
+        if (e->d_name[0] != '.' && (image_is_listed(e->d_name) || (folders && files_is_folder(path)))) {
             rc = files_list_add(list, path);
         } else {
             free(path);

@@ -7,7 +7,7 @@
 
 #include "cli/args.h"
 #include "cli/files.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 typedef struct frame_place {
     size_t file;                // in every channel's list
@@ -20,7 +20,7 @@ typedef struct frame_set {
     frame_place *frames;
     int64_t n_frames;
     double pixel_size;          // micrometres, of the first file that says; 0: none does
-    tiff_file *open[USPLIT_MAX_CHANNELS];       // the file last read of each channel
+    image_file *open[USPLIT_MAX_CHANNELS];       // the file last read of each channel
     size_t open_index[USPLIT_MAX_CHANNELS];
 } frame_set;
 

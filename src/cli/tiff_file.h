@@ -22,7 +22,7 @@ struct tiff_file {
     image_axes axes;
     int64_t channel;            // 0-based
     int channel_is_sample;
-    tiff_facts facts;
+    image_facts facts;
 
     int64_t open_directory;     // its facts follow; -1: none
     int64_t height, width, band_rows, tile_width;   // band_rows: of a strip or a tile

@@ -240,7 +240,7 @@ static void put_imagej(directory *d, const tiff_writer *w)
 static void put_description(directory *d, const tiff_writer *w)
 {
     char text[TIFF_DESCRIPTION_ROOM];
-    const tiff_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     image_labels labels = {l->channels, l->slices,   l->frames, l->pixel_width > 0,
                            l->spacing,  l->interval, 0,         0};
     display_range(w, 0, &labels.low, &labels.high);

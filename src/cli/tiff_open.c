@@ -111,8 +111,9 @@ static void find_pixel_size(tiff_file *file)
     file->facts.pixel_height = height > 0 && isfinite(height) ? height : file->facts.pixel_width;
 }
 
-static int choose_channel(tiff_file *file, int64_t chosen)
+static int choose_channel(tiff_file *file, const image_choice *choice)
 {
+    int rc;
     int64_t pages = file->raw_pages > 0 ? file->raw_pages : file->n_directories;
     if (file->axes.images != pages) {       // the text speaks of other pages: a plain stack
         double unit = file->axes.unit, width = file->axes.pixel_width, height = file->axes.pixel_height;
@@ -133,15 +134,11 @@ static int choose_channel(tiff_file *file, int64_t chosen)
         n = file->samples;
         file->channel_is_sample = 1;
     }
-    if (chosen == 0 && n > 1) {
-        return cli_error(CLI_FAILED, "%s: has %lld channels; choose one: %s@1 to %s@%lld", file->path,
-                         (long long)n, file->path, file->path, (long long)n);
+    if ((rc = image_pick_channel(choice, n, &file->channel)) != 0) {
+        return rc;
     }
-    if (chosen > n) {
-        return cli_error(CLI_FAILED, "%s: channel %lld asked for, has %lld", file->path, (long long)chosen,
-                         (long long)n);
-    }
-    file->channel = chosen > 0 ? chosen - 1 : 0;
+    file->facts.channels = n;
+    file->facts.channel = file->channel;
     file->facts.pages = pages / file->axes.channels;
     file->facts.slices = 1;
     file->facts.frames = file->facts.pages;
@@ -178,23 +175,9 @@ static int open_path(tiff_file *file)
     return CLI_OK;
 }
 
-// "path@2" -> path and 2; a file of that very name comes first.
-static char *split_name(const char *name, int64_t *channel)
-{
-    const char *at = strrchr(name, '@');
-    *channel = 0;
-    if (at != NULL && at > name && at[1] >= '1' && at[1] <= '9' &&
-        strspn(at + 1, "0123456789") == strlen(at + 1) && strlen(at) < 8 && !files_exists(name)) {
-        *channel = strtoll(at + 1, NULL, 10);
-        return cli_format("%.*s", (int)(at - name), name);
-    }
-    return cli_format("%s", name);
-}
-
-int tiff_open(tiff_file **out, const char *name)
+int tiff_open(tiff_file **out, const image_choice *choice)
 {
     int rc;
-    int64_t channel;
     const char *text = NULL;
     *out = NULL;
     tiff_file *file = cli_alloc(1, sizeof *file);
@@ -202,7 +185,7 @@ int tiff_open(tiff_file **out, const char *name)
         return CLI_FAILED;
     }
     file->open_directory = -1;
-    file->path = split_name(name, &channel);
+    file->path = cli_format("%s", choice->path);
     CLI_TRY(open_path(file));
     CLI_TRY(list_directories(file));
     CLI_TRY(tiff_open_directory(file, 0));
@@ -211,7 +194,7 @@ int tiff_open(tiff_file **out, const char *name)
     }
     describe_read(&file->axes, text);
     CLI_TRY(find_raw_pages(file));
-    CLI_TRY(choose_channel(file, channel));
+    CLI_TRY(choose_channel(file, choice));
     find_pixel_size(file);
     file->facts.height = file->height;
     file->facts.width = file->width;
@@ -237,7 +220,7 @@ void tiff_close(tiff_file *file)
     free(file);
 }
 
-void tiff_info(const tiff_file *file, tiff_facts *facts)
+void tiff_info(const tiff_file *file, image_facts *facts)
 {
     *facts = file->facts;
 }

@@ -34,7 +34,7 @@ static int write_at(tiff_writer *w, const void *src, int64_t n, int64_t at)
 
 static int plan(tiff_writer *w)
 {
-    const tiff_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     w->sample_bytes = l->type == USPLIT_TYPE_U8 ? 1 : l->type == USPLIT_TYPE_U16 ? 2 : 4;
     w->page_bytes = l->height * l->width * w->sample_bytes;
     w->pages = l->channels * l->slices * l->frames;
@@ -59,7 +59,7 @@ static int plan(tiff_writer *w)
     }
 }
 
-int tiff_create(tiff_writer **out, const char *path, const tiff_layout *layout)
+int tiff_create(tiff_writer **out, const char *path, const image_layout *layout)
 {
     int rc;
     *out = NULL;
@@ -123,7 +123,7 @@ static void keep_some(tiff_writer *w, int64_t channel, const float *src, int64_t
 
 int tiff_write_rows(tiff_writer *w, int64_t place, int64_t row, int64_t n_rows, const float *src)
 {
-    const tiff_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     int64_t row_bytes = l->width * w->sample_bytes;
     for (int64_t c = 0; c < l->channels; c++) {
         int64_t at = w->data_at + (place * l->channels + c) * w->page_bytes + row * row_bytes;
@@ -169,7 +169,7 @@ void tiff_writer_free(tiff_writer *w)
     if (w == NULL) {
         return;
     }
-    for (int c = 0; c < TIFF_MAX_CHANNELS; c++) {
+    for (int c = 0; c < IMAGE_MAX_CHANNELS; c++) {
         free(w->names[c]);
         free(w->kept[c]);
     }

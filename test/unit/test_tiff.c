@@ -15,7 +15,7 @@
 #include "cli/cli.h"
 #include "cli/describe.h"
 #include "cli/files.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static char folder[64];
 static char path[128];
@@ -53,24 +53,24 @@ static float pixel(int64_t place, int64_t channel, int64_t y, int64_t x)
 static void write_stack(const char *name, int32_t type, int force_big)
 {
     enum { H = 75, W = 301, K = 2, BAND = 25 };
-    tiff_layout layout = {.height = H, .width = W, .channels = K, .slices = 3, .frames = 2, .type = type,
+    image_layout layout = {.height = H, .width = W, .channels = K, .slices = 3, .frames = 2, .type = type,
                           .pixel_width = 0.36, .pixel_height = 0.36, .spacing = 0.5, .interval = 2,
                           .names = {"lamin B1", "DNA \xc2\xb5"}, .info = "test", .force_big = force_big};
-    tiff_writer *w = NULL;
+    image_writer *w = NULL;
     float *band = malloc(sizeof *band * K * BAND * W);
-    assert_int_equal(tiff_create(&w, name, &layout), 0);
+    assert_int_equal(image_create(&w, name, &layout), 0);
     for (int64_t place = 0; place < 6; place++) {
         for (int64_t row = 0; row < H; row += BAND) {
             for (int64_t i = 0; i < K * BAND * W; i++) {
                 band[i] = pixel(place, i / (BAND * W), row + i / W % BAND, i % W);
             }
-            assert_int_equal(tiff_write_rows(w, place, row, BAND, band), 0);
+            assert_int_equal(image_write_rows(w, place, row, BAND, band), 0);
         }
     }
     assert_false(files_exists(name));               // it appears whole or not at all
-    assert_int_equal(tiff_commit(w, NULL), 0);
+    assert_int_equal(image_commit(w, NULL), 0);
     assert_true(files_exists(name));
-    tiff_writer_free(w);
+    image_writer_free(w);
     free(band);
 }
 
@@ -84,11 +84,11 @@ static void round_trip(void **state)
         write_stack(name, types[k % 2], k / 2);
         for (int channel = 0; channel < 2; channel++) {
             char chosen[192];
-            tiff_file *f = NULL;
-            tiff_facts facts;
+            image_file *f = NULL;
+            image_facts facts;
             snprintf(chosen, sizeof chosen, "%s@%d", name, channel + 1);
-            assert_int_equal(tiff_open(&f, chosen), 0);
-            tiff_info(f, &facts);
+            assert_int_equal(image_open(&f, chosen), 0);
+            image_info(f, &facts);
             assert_int_equal(facts.pages, 6);
             assert_int_equal(facts.slices, 3);
             assert_int_equal(facts.frames, 2);
@@ -97,12 +97,12 @@ static void round_trip(void **state)
             assert_true(facts.spacing > 0.499 && facts.spacing < 0.501);
             float rows[3 * 301];
             for (int64_t page = 5; page >= 0; page--) {
-                assert_int_equal(tiff_read_rows(f, page, 40, 3, rows), 0);
+                assert_int_equal(image_read_rows(f, page, 40, 3, rows), 0);
                 for (int64_t i = 0; i < 3 * 301; i++) {
                     assert_true(rows[i] == pixel(page, channel, 40 + i / 301, i % 301));
                 }
             }
-            tiff_close(f);
+            image_close(f);
         }
         TIFF *t = TIFFOpen(name, "r");
         char *text = NULL;
@@ -122,19 +122,19 @@ static void saturation_is_counted(void **state)
 {
     (void)state;
     float values[6] = {-1, 0, 254.4f, 254.6f, 256, 70000}, back[6];
-    tiff_layout layout = {.height = 1, .width = 6, .channels = 1, .slices = 1, .frames = 1,
+    image_layout layout = {.height = 1, .width = 6, .channels = 1, .slices = 1, .frames = 1,
                           .type = USPLIT_TYPE_U8};
-    tiff_writer *w = NULL;
-    tiff_file *f = NULL;
+    image_writer *w = NULL;
+    image_file *f = NULL;
     int64_t saturated = 0;
-    assert_int_equal(tiff_create(&w, in_folder("u8.tif"), &layout), 0);
-    assert_int_equal(tiff_write_rows(w, 0, 0, 1, values), 0);
-    assert_int_equal(tiff_commit(w, &saturated), 0);
-    tiff_writer_free(w);
+    assert_int_equal(image_create(&w, in_folder("u8.tif"), &layout), 0);
+    assert_int_equal(image_write_rows(w, 0, 0, 1, values), 0);
+    assert_int_equal(image_commit(w, &saturated), 0);
+    image_writer_free(w);
     assert_int_equal(saturated, 3);
-    assert_int_equal(tiff_open(&f, path), 0);
-    assert_int_equal(tiff_read_rows(f, 0, 0, 1, back), 0);
-    tiff_close(f);
+    assert_int_equal(image_open(&f, path), 0);
+    assert_int_equal(image_read_rows(f, 0, 0, 1, back), 0);
+    image_close(f);
     static const float expected[6] = {0, 0, 254, 255, 255, 255};
     assert_memory_equal(back, expected, sizeof back);
 }
@@ -143,19 +143,19 @@ static void abandoned_output_leaves_nothing(void **state)
 {
     (void)state;
     float row[4] = {0};
-    tiff_layout layout = {.height = 2, .width = 4, .channels = 1, .slices = 1, .frames = 1,
+    image_layout layout = {.height = 2, .width = 4, .channels = 1, .slices = 1, .frames = 1,
                           .type = USPLIT_TYPE_F32};
-    tiff_writer *w = NULL;
-    assert_int_equal(tiff_create(&w, in_folder("never.tif"), &layout), 0);
-    assert_int_equal(tiff_write_rows(w, 0, 0, 1, row), 0);
-    tiff_writer_free(w);
+    image_writer *w = NULL;
+    assert_int_equal(image_create(&w, in_folder("never.tif"), &layout), 0);
+    assert_int_equal(image_write_rows(w, 0, 0, 1, row), 0);
+    image_writer_free(w);
     assert_false(files_exists(path));
     files_list list = {0};
     cli_error_clear();
     assert_int_not_equal(files_list_folder(&list, folder), 0);      // no .tif left, whole or partial
     files_list_free(&list);
     cli_error_clear();
-    assert_int_not_equal(tiff_create(&w, in_folder("no/folder.tif"), &layout), 0);
+    assert_int_not_equal(image_create(&w, in_folder("no/folder.tif"), &layout), 0);
     assert_null(w);
     cli_error_clear();
 }
@@ -234,23 +234,23 @@ static void check_foreign(const kind *k, const char *mode)
     snprintf(name, sizeof name, "%s", in_folder("foreign.tif"));
     write_foreign(name, k, H, W, 3, mode);
     for (int channel = 0; channel < k->samples; channel++) {
-        tiff_file *f = NULL;
+        image_file *f = NULL;
         float rows[H * W];
         snprintf(chosen, sizeof chosen, k->samples > 1 ? "%s@%d" : "%s", name, channel + 1);
-        if (tiff_open(&f, chosen) != 0) {
+        if (image_open(&f, chosen) != 0) {
             fail_msg("%s", cli_error_line());
         }
         for (int page = 2; page >= 0; page--) {
-            assert_int_equal(tiff_read_rows(f, page, 0, H, rows), 0);
+            assert_int_equal(image_read_rows(f, page, 0, H, rows), 0);
             for (int i = 0; i < H * W; i++) {
                 float expected = pixel(page, channel, i / W, i % W);
                 assert_true(rows[i] == (k->bits == 8 ? (float)((int)expected & 255) : expected));
             }
-            assert_int_equal(tiff_read_rows(f, page, H - 1, 1, rows), 0);
-            assert_int_equal(tiff_read_rows(f, page, 3, 1, rows), 0);
+            assert_int_equal(image_read_rows(f, page, H - 1, 1, rows), 0);
+            assert_int_equal(image_read_rows(f, page, 3, 1, rows), 0);
             assert_true(rows[0] == (float)((int)pixel(page, channel, 3, 0) & (k->bits == 8 ? 255 : 65535)));
         }
-        tiff_close(f);
+        image_close(f);
     }
     unlink(name);
 }
@@ -280,9 +280,9 @@ static void reads_what_libtiff_writes(void **state)
 
 static void refused(const char *name, const char *word)
 {
-    tiff_file *f = NULL;
+    image_file *f = NULL;
     cli_error_clear();
-    if (tiff_open(&f, name) == 0) {
+    if (image_open(&f, name) == 0) {
         fail_msg("%s was opened; expected a line with '%s'", name, word);
     }
     assert_null(f);
@@ -348,22 +348,22 @@ static void spill(const char *name, const unsigned char *data, size_t n)
 // Opens and reads everything; whatever happens, it ends, and a failure has its line.
 static int try_all(const char *name)
 {
-    tiff_file *f = NULL;
-    tiff_facts facts;
+    image_file *f = NULL;
+    image_facts facts;
     cli_error_clear();
-    int rc = tiff_open(&f, name);
+    int rc = image_open(&f, name);
     if (rc == 0) {
-        tiff_info(f, &facts);
+        image_info(f, &facts);
         for (int64_t page = 0; rc == 0 && page < facts.pages && page < 8; page++) {
             int64_t h, w;
-            rc = tiff_page_size(f, page, &h, &w);
+            rc = image_page_size(f, page, &h, &w);
             float *row = rc == 0 && w < 1 << 24 ? malloc(sizeof *row * (size_t)w) : NULL;
             for (int64_t y = 0; row != NULL && rc == 0 && y < h && y < 4096; y++) {
-                rc = tiff_read_rows(f, page, y, 1, row);
+                rc = image_read_rows(f, page, y, 1, row);
             }
             free(row);
         }
-        tiff_close(f);
+        image_close(f);
     }
     if (rc != 0) {
         assert_true(cli_error_line()[0] != '\0');
@@ -571,23 +571,23 @@ static void reads_bare_stacks(void **state)
     fclose(f);
     free(data);
     for (int channel = 0; channel < 2; channel++) {
-        tiff_file *src = NULL;
-        tiff_facts facts;
+        image_file *src = NULL;
+        image_facts facts;
         float rows[H * W];
         snprintf(chosen, sizeof chosen, "%s@%d", name, channel + 1);
         cli_error_clear();
-        if (tiff_open(&src, chosen) != 0) {
+        if (image_open(&src, chosen) != 0) {
             fail_msg("%s", cli_error_line());
         }
-        tiff_info(src, &facts);
+        image_info(src, &facts);
         assert_int_equal(facts.pages, 3);
         for (int page = 0; page < 3; page++) {
-            assert_int_equal(tiff_read_rows(src, page, 0, H, rows), 0);
+            assert_int_equal(image_read_rows(src, page, 0, H, rows), 0);
             for (int i = 0; i < H * W; i++) {
                 assert_true(rows[i] == pixel(page, channel, i / W, i % W));
             }
         }
-        tiff_close(src);
+        image_close(src);
     }
 }
 
