@@ -30,6 +30,7 @@ typedef struct image_kind {
 } image_kind;
 
 extern const image_kind tiff_kind;
+extern const image_kind zarr_kind;     // zarr/
 
 // ---- For all kinds ----------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ static json_t *integers(const int64_t *values)
 
 static int write_array(const zarr_writer *w, int k)
 {
-    const zarr_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     const zarr_level *level = &w->levels[k];
     const int64_t shape[AXES] = {l->frames, l->channels, l->slices, level->height, level->width};
     const int64_t chunks[AXES] = {1, 1, 1, level->chunk_rows, level->chunk_columns};
@@ -59,7 +59,7 @@ static json_t *axis(const char *name, const char *type, const char *unit, double
                     : json_pack("{s:s, s:s}", "name", name, "type", type);
 }
 
-static json_t *axes(const zarr_layout *l)
+static json_t *axes(const image_layout *l)
 {
     return json_pack("[o, o, o, o, o]", axis("t", "time", "second", l->interval), axis("c", "channel", "", 0),
                      axis("z", "space", "micrometer", l->spacing), axis("y", "space", "micrometer", l->pixel_height),
@@ -67,7 +67,7 @@ static json_t *axes(const zarr_layout *l)
 }
 
 // A level's scale, and where its first pixel's centre lies: between those of the pixels that it is the mean of.
-static json_t *dataset(const zarr_layout *l, int k)
+static json_t *dataset(const image_layout *l, int k)
 {
     double factor = ldexp(1, k), shift = 0.5 * (factor - 1);
     double x = l->pixel_width > 0 ? l->pixel_width : 1, y = l->pixel_height > 0 ? l->pixel_height : 1;

@@ -19,9 +19,8 @@ struct zarr_file {
     char *path;
     zarr_image image;
     zarr_array array;
-    zarr_facts facts;
+    image_facts facts;
     int t, c, z;                // dimensions of these axes; -1: none
-    int64_t channel;            // 0-based
     int64_t down, across;       // chunks of a page
     int64_t cache_bytes;        // what may be kept
     int64_t kept_bytes, slot_bytes;     // in slots; of a slot that is full

@@ -4,7 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
+#include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,18 +15,20 @@
 #include "cli/files.h"
 #include "cli/zarr/zarr.h"
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
-    (void)info;
-    (void)kind;
-    (void)where;
-    remove(path);
-    return 0;
-}
-
 static void remove_tree(const char *path)
 {
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    char *root = cli_format("%s", path);
+    char *const roots[] = {root, NULL};
+    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    for (FTSENT *e; tree != NULL && (e = fts_read(tree)) != NULL;) {
+        if (e->fts_info != FTS_D) {     // folders are met again, empty by then
+            remove(e->fts_accpath);
+        }
+    }
+    if (tree != NULL) {
+        fts_close(tree);
+    }
+    free(root);
 }
 
 static int is_there(const char *path)
@@ -87,7 +89,7 @@ int zarr_folder_write(const zarr_folder *folder, const char *name, const void *d
     return failed ? cli_error(CLI_FAILED, "%s: cannot write: %s", folder->path, strerror(code)) : CLI_OK;
 }
 
-// One call for all of a store's many files.
+// One call for all of a store's files: syncing thousands of them one by one takes minutes.
 static int sync_all(const zarr_folder *folder)
 {
     int fd = open(folder->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -12,23 +12,6 @@
 enum { MAX_PAGES = 1000000 };
 static const int64_t max_pixels = (int64_t)1 << 40;     // of a page
 
-// "folder.zarr/@2" -> "folder.zarr" and 2; a folder of that very name comes first.
-static char *split_name(const char *name, int64_t *channel)
-{
-    const char *at = strrchr(name, '@');
-    size_t n = strlen(name);
-    *channel = 0;
-    if (at != NULL && at > name && at[1] >= '1' && at[1] <= '9' &&
-        strspn(at + 1, "0123456789") == strlen(at + 1) && strlen(at) < 8 && !files_exists(name)) {
-        *channel = strtoll(at + 1, NULL, 10);
-        n = (size_t)(at - name);
-    }
-    while (n > 1 && name[n - 1] == '/') {
-        n--;
-    }
-    return cli_format("%.*s", (int)n, name);
-}
-
 // Chunks that are missing hold the fill value, but an array without any is a copy that lacks its pixels.
 static int check_chunks(const zarr_file *file)
 {
@@ -44,33 +27,44 @@ static int check_chunks(const zarr_file *file)
                                          file->array.path);
 }
 
-// The letters of the axes, given or usual, in image.axes.
-static int name_axes(zarr_file *file, const char *axes)
+// The letters of the axes, chosen or usual, in image.axes.
+static int name_axes(zarr_file *file, const char *chosen)
 {
     static const char *const usual[] = {[2] = "yx", [3] = "tyx", [5] = "tczyx"};
     const zarr_array *a = &file->array;
-    if (axes == NULL && file->image.axes[0] == '\0') {
-        axes = (size_t)a->n_dims < sizeof usual / sizeof usual[0] ? usual[a->n_dims] : NULL;
-        if (axes == NULL) {
-            return cli_error(CLI_FAILED, "%s: is an array of %d dimensions without axes; say which they are, as tcyx",
-                             file->path, a->n_dims);
+    char *axes = file->image.axes;
+    image_order order;
+    if (chosen != NULL) {
+        int rc = image_read_axes(&order, chosen);
+        if (rc != CLI_OK) {
+            return rc;
         }
-    }
-    if (axes != NULL) {
-        if (strlen(axes) > ZARR_MAX_DIMS || strspn(axes, "tczyx") != strlen(axes)) {
-            return cli_error(CLI_USAGE, "axes '%s': letters of tczyx are accepted, slowest first", axes);
+        char letters[ZARR_MAX_DIMS + 1] = "";
+        for (int i = 0; i < order.n; i++) {
+            letters[i] = (char)(order.letters[i] | 0x20);
+            if (i < a->n_dims && order.sizes[i] > 0 && order.sizes[i] != a->shape[i]) {
+                return cli_error(CLI_FAILED, "%s: axis %c has size %lld, not %lld", file->path, order.letters[i],
+                                 (long long)a->shape[i], (long long)order.sizes[i]);
+            }
         }
-        if (strcmp(file->image.axes, axes) != 0) {      // scales belong to the metadata's axes
+        if (strcmp(axes, letters) != 0) {       // scales belong to the metadata's axes
             memset(file->image.scale, 0, sizeof file->image.scale);
         }
-        snprintf(file->image.axes, sizeof file->image.axes, "%s", axes);
+        memcpy(axes, letters, sizeof letters);
+    } else if (axes[0] == '\0') {
+        const char *text = (size_t)a->n_dims < sizeof usual / sizeof usual[0] ? usual[a->n_dims] : NULL;
+        if (text == NULL) {
+            return cli_error(CLI_FAILED, "%s: is an array of %d dimensions that have no names; OME-Zarr names them",
+                             file->path, a->n_dims);
+        }
+        memcpy(axes, text, strlen(text) + 1);
     }
-    int n = (int)strlen(file->image.axes);
+    int n = (int)strlen(axes);
     if (n != a->n_dims) {
-        return cli_error(CLI_FAILED, "%s: has axes %s but %d dimensions", file->path, file->image.axes, a->n_dims);
+        return cli_error(CLI_FAILED, "%s: has axes %s but %d dimensions", file->path, axes, a->n_dims);
     }
-    if (file->image.axes[n - 2] != 'y' || file->image.axes[n - 1] != 'x') {
-        return cli_error(CLI_FAILED, "%s: has axes %s; y and x must come last", file->path, file->image.axes);
+    if (axes[n - 2] != 'y' || axes[n - 1] != 'x') {
+        return cli_error(CLI_FAILED, "%s: has axes %s; y and x must come last", file->path, axes);
     }
     return CLI_OK;
 }
@@ -94,7 +88,7 @@ static int find_axes(zarr_file *file)
         const char *at = strchr(axes, "tcz"[k]);
         *known[k] = at != NULL ? (int)(at - axes) : -1;
     }
-    zarr_facts *f = &file->facts;
+    image_facts *f = &file->facts;
     f->height = a->shape[n - 2];
     f->width = a->shape[n - 1];
     if (f->height > max_pixels / f->width) {
@@ -118,59 +112,54 @@ static int find_axes(zarr_file *file)
     return CLI_OK;
 }
 
-// " (DAPI, actin)" of the first channels.
-static void list_names(const zarr_file *file, char *text, size_t size)
+// The folder of the image: the path, and what lies `inside` it.
+static int find_folder(zarr_file *file, const image_choice *choice)
 {
-    size_t at = 0;
-    text[0] = '\0';
-    for (int64_t c = 0; c < file->facts.channels && at + sizeof(zarr_quoted) + 8 < size; c++) {
-        const char *name = zarr_image_channel_name(&file->image, c);
-        if (name[0] == '\0') {
-            break;
-        }
-        at += (size_t)snprintf(text + at, size - at, "%s%s", c == 0 ? " (" : ", ", zarr_quote(name).text);
+    size_t n = strlen(choice->path);
+    const char *inside = choice->inside != NULL ? choice->inside : "";
+    inside += strspn(inside, "/");
+    while (n > 1 && choice->path[n - 1] == '/') {
+        n--;
     }
-    if (at > 0) {
-        snprintf(text + at, size - at, ")");
+    file->path = cli_format("%.*s%s%s", (int)n, choice->path, inside[0] != '\0' ? "/" : "", inside);
+    if (inside[0] != '\0' && !zarr_is_inside(inside)) {
+        return cli_error(CLI_USAGE, "%s:%s: the folder behind the colon must lie inside, as :/A/1/0", choice->path,
+                         choice->inside);
     }
-}
-
-static int choose_channel(zarr_file *file, int64_t chosen)
-{
-    int64_t n = file->facts.channels;
-    char names[256];
-    if ((chosen == 0 && n > 1) || chosen > n) {
-        list_names(file, names, sizeof names);
-        return chosen == 0 ? cli_error(CLI_FAILED, "%s: has %lld channels%s; choose one: %s@1 to %s@%lld", file->path,
-                                       (long long)n, names, file->path, file->path, (long long)n)
-                           : cli_error(CLI_FAILED, "%s: channel %lld asked for, has %lld%s", file->path,
-                                       (long long)chosen, (long long)n, names);
+    if (!files_is_folder(file->path)) {
+        return cli_error(CLI_FAILED, "%s: %s", file->path,
+                         files_exists(file->path) ? "is a file; a Zarr image is a folder" : "no such folder");
     }
-    file->channel = chosen > 0 ? chosen - 1 : 0;
-    file->facts.channel_name = zarr_image_channel_name(&file->image, file->channel);
     return CLI_OK;
 }
 
-int zarr_open(zarr_file **out, const char *name, const char *axes)
+static int choose_channel(zarr_file *file, const image_choice *choice)
+{
+    image_facts *f = &file->facts;
+    int rc = image_pick_channel(choice, f->channels, &f->channel);
+    if (rc == CLI_OK) {
+        snprintf(f->name, sizeof f->name, "%s", zarr_image_channel_name(&file->image, f->channel));
+        for (char *p = f->name; *p != '\0'; p++) {
+            *p = (unsigned char)*p < ' ' ? ' ' : *p;
+        }
+    }
+    return rc;
+}
+
+int zarr_open(zarr_file **out, const image_choice *choice)
 {
     int rc;
-    int64_t chosen;
     *out = NULL;
     zarr_file *file = cli_alloc(1, sizeof *file);
     if (file == NULL) {
         return CLI_FAILED;
     }
-    file->path = split_name(name, &chosen);
-    if (!files_is_folder(file->path)) {
-        rc = cli_error(CLI_FAILED, "%s: %s", file->path,
-                       files_exists(file->path) ? "is a file; a Zarr image is a folder" : "no such folder");
-        goto done;
-    }
+    CLI_TRY(find_folder(file, choice));
     CLI_TRY(zarr_image_read(&file->image, file->path));
     CLI_TRY(zarr_array_read(&file->array, file->image.path));
-    CLI_TRY(name_axes(file, axes));
+    CLI_TRY(name_axes(file, choice->axes));
     CLI_TRY(find_axes(file));
-    CLI_TRY(choose_channel(file, chosen));
+    CLI_TRY(choose_channel(file, choice));
     CLI_TRY(check_chunks(file));
     CLI_TRY(zarr_plan_cache(file, zarr_cache_bytes));
     *out = file;
@@ -197,7 +186,7 @@ void zarr_close(zarr_file *file)
     free(file);
 }
 
-void zarr_info(const zarr_file *file, zarr_facts *facts)
+void zarr_info(const zarr_file *file, image_facts *facts)
 {
     *facts = file->facts;
 }

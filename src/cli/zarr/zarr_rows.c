@@ -69,7 +69,7 @@ static void find_page(const zarr_file *file, int64_t page, int64_t *index, int64
         at[file->z] = page % file->facts.slices;
     }
     if (file->c >= 0) {
-        at[file->c] = file->channel;
+        at[file->c] = file->facts.channel;
     }
     *offset = 0;
     for (int i = 0; i < a->n_dims; i++) {

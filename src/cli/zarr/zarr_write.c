@@ -23,7 +23,7 @@ static int64_t least(int64_t a, int64_t b)
 static int plan_levels(zarr_writer *w)
 {
     static const int64_t most_bytes = (int64_t)128 << 20, least_rows = 64;
-    const zarr_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     int64_t rows = ZARR_CHUNK_SIDE, height = l->height, width = l->width;
     // Lower chunks where a row of them would take too much memory.
     while (rows > least_rows && l->channels * rows * width * w->sample_bytes > most_bytes) {
@@ -52,7 +52,7 @@ static int plan_levels(zarr_writer *w)
     return w->chunk == NULL || w->encoded == NULL ? CLI_FAILED : CLI_OK;
 }
 
-int zarr_create(zarr_writer **out, const char *path, const zarr_layout *layout)
+int zarr_create(zarr_writer **out, const char *path, const image_layout *layout)
 {
     int rc;
     *out = NULL;
@@ -192,7 +192,7 @@ done:
 
 int zarr_write_rows(zarr_writer *w, int64_t place, int64_t row, int64_t n_rows, const float *src)
 {
-    const zarr_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     if (place != w->place || row != w->row || n_rows < 0 || n_rows > l->height - row ||
         place >= l->slices * l->frames) {
         return cli_error(CLI_FAILED, "%s: rows %lld to %lld of page %lld come out of turn", w->folder.path,
@@ -235,7 +235,7 @@ void zarr_writer_free(zarr_writer *w)
     if (w == NULL) {
         return;
     }
-    for (int c = 0; c < ZARR_MAX_CHANNELS; c++) {
+    for (int c = 0; c < IMAGE_MAX_CHANNELS; c++) {
         free(w->names[c]);
     }
     for (int k = 0; k < w->n_levels; k++) {

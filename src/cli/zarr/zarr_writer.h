@@ -19,16 +19,16 @@ typedef struct zarr_range {
 } zarr_range;
 
 struct zarr_writer {
-    zarr_layout layout;
-    char *names[ZARR_MAX_CHANNELS], *info;
+    image_layout layout;
+    char *names[IMAGE_MAX_CHANNELS], *info;
     zarr_folder folder;
     int sample_bytes, n_levels;
     zarr_level levels[ZARR_MAX_LEVELS];
     unsigned char *chunk, *encoded;
     int64_t place, row;         // what comes next
     int64_t saturated;
-    zarr_range whole[ZARR_MAX_CHANNELS];    // of the values of the full resolution,
-    zarr_range shown[ZARR_MAX_CHANNELS];    // and of the last level, where single pixels count for little
+    zarr_range whole[IMAGE_MAX_CHANNELS];    // of the values of the full resolution,
+    zarr_range shown[IMAGE_MAX_CHANNELS];    // and of the last level, where single pixels count for little
 };
 
 // Writes .zgroup, .zattrs and the levels' .zarray.
