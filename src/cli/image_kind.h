@@ -39,6 +39,7 @@ typedef struct image_order {
     int64_t sizes[8];
     int n;
 } image_order;
+// 1: read; 0: it is none. Records no error.
 int image_read_axes(image_order *order, const char *axes);
 
 // Picks the channel: *channel from 0, of n; an error line where one must be chosen or there is none such.
