@@ -29,7 +29,7 @@ typedef struct image_kind {
     void (*writer_free)(void *writer);
 } image_kind;
 
-extern const image_kind tiff_kind;
+extern const image_kind tiff_kind, hdf5_kind;
 
 // ---- For all kinds ----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@
 
 static const image_kind *const kinds[] = {
     &tiff_kind,
+    &hdf5_kind,
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
