@@ -46,7 +46,7 @@ comma := ,
 DNNL_CFLAGS := $(if $(DNNL_DIR),-I$(DNNL_DIR)/include)
 DNNL_LIBS := $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(abspath $(DNNL_DIR)/lib)) -ldnnl
 CLI_CFLAGS := $(shell $(PKG_CONFIG) --cflags libtiff-4 libpng 2>/dev/null)
-CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng)
+CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng) $(HDF5_LIBS)
 ZARR_CFLAGS := $(shell $(PKG_CONFIG) --cflags blosc libzstd zlib jansson 2>/dev/null)
 CLI_LIBS += $(shell $(PKG_CONFIG) --libs blosc libzstd zlib jansson 2>/dev/null || echo -lblosc -lzstd -lz -ljansson)
 
@@ -121,7 +121,7 @@ endef
 $(foreach f,$(ISA_SRC:.c=),$(foreach i,$(ISAS),$(eval $(call isa_rule,$f,$i))))
 
 # Third-party headers are visible only to the folder that wraps them.
-flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring zarr,$1),$(ZARR_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS))
+flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring src/cli/hdf5_reader,$1),$(HDF5_CFLAGS))$(if $(findstring zarr,$1),$(ZARR_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS))
 
 # lib/ is shared by all release builds: it is linked anew when the compiler, a flag or the list of sources
 # is another one than last time.
@@ -153,7 +153,8 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 
 # These tests also use the program's modules.
 CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
-CLI_TESTS := $(B)/test/unit/test_tiff $(B)/test/unit/test_score $(B)/test/unit/test_reproduce $(B)/test/unit/test_zarr
+CLI_TESTS := $(B)/test/unit/test_tiff $(B)/test/unit/test_score $(B)/test/unit/test_reproduce \
+             $(B)/test/unit/test_images $(B)/test/fuzz/test_image_fuzz $(B)/test/unit/test_zarr
 $(CLI_TESTS): $(CLI_TEST_OBJ)
 $(CLI_TESTS): LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
 

@@ -26,7 +26,7 @@ static const arg_usage usage = {
 
 typedef struct dip_args {
     arg_list channels;
-    const char *out, *mix;
+    const char *out, *mix, *axes;
     int64_t crop, crops, iterations, seed, threads;
     double minutes, lr, exclusion;
     int mode, overwrite, json, quiet;
@@ -63,6 +63,7 @@ static int parse(dip_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure; give it twice"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--mode", NULL, ARG_CHOICE, &a->mode, 0, 0, "single|two", "mixtures (as many as given; with --channel two)"},
         {"--mix", NULL, ARG_TEXT, &a->mix, 0, 0, "A,B", "share of the first structure in each (0.5,0.3)"},
         {"--crop", NULL, ARG_INT, &a->crop, 65, 4096, "N",
@@ -298,6 +299,7 @@ int cmd_dip(int argc, char **argv)
     list.known = a.channels.n > 0;
     list.n_mixtures = !list.known ? rest.n : a.mode == 0 ? 1 : 2;
     CLI_TRY(make_options(&options, &a, list.n_mixtures));
+    set.axes = a.axes;
     CLI_TRY(frames_add(&set, list.known ? &a.channels : &rest, &n));
     CLI_TRY(name_output(&out, &a, &set));
     CLI_TRY(crops_cut(&list, &set, &options));

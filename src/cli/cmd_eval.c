@@ -24,7 +24,7 @@ typedef struct eval_args {
     machine_args machine;
     tiler_args tiler;
     arg_list channels;
-    const char *names, *picture, *out;
+    const char *names, *picture, *out, *axes;
     int64_t drop_last;
     int overwrite, json, quiet;
 } eval_args;
@@ -36,6 +36,7 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--names", NULL, ARG_TEXT, &a->names, 0, 0, "A,B", "names of the structures (the model's)"},
         {"--drop-last", NULL, ARG_INT, &a->drop_last, 0, 1 << 24, "N",
          "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
@@ -142,6 +143,7 @@ int cmd_eval(int argc, char **argv)
         }
         memcpy(options.names, parts.items, sizeof *parts.items * (size_t)parts.n);
     }
+    set.axes = a.axes;
     CLI_TRY(frames_add(&set, &a.channels, &n));
     frames_reader(&set, &reader);
     split_writer writer = {&set, &facts, a.out, a.overwrite};

@@ -1,4 +1,4 @@
-// usplit split: TIFF pages in, one ImageJ hyperstack per file out. Rows stream from the input through the
+// usplit split: pages of images in, one stack per file out. Rows stream from the input through the
 // tiler into the output, so memory does not grow with the height of the image.
 #include <math.h>
 #include <stdio.h>
@@ -29,6 +29,8 @@ typedef struct split_args {
     const char *out, *preview, *frames;
     int type, sum, deviations, overwrite, json, quiet;
     int64_t first, end;         // frames to split
+    const char *axes;
+    int format;                 // of files in a folder
 } split_args;
 
 typedef struct split_job {      // one image on its way through
@@ -55,8 +57,9 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
     a->end = INT64_MAX;
     const arg_spec specs[] = {
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
-        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif file, or a folder"},
+        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif (ImageJ) or .ome.tif file, or a folder"},
         {"--type", NULL, ARG_CHOICE, &a->type, 0, 0, "f32|u16|u8", "of the pixels written (f32)"},
+        {"--format", NULL, ARG_CHOICE, &a->format, 0, 0, "tif|ome.tif|ome.zarr", "of the files in a folder (tif, for ImageJ)"},
         {"--deviations", NULL, ARG_FLAG, &a->deviations, 0, 0, NULL,
          "also write the deviation of every pixel over samples and shifts"},
         {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png", "picture of the first page"},
@@ -66,6 +69,7 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
         {"Input", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--sum", NULL, ARG_FLAG, &a->sum, 0, 0, NULL,
          "the input is the sum of the channels, not their mean"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--frames", NULL, ARG_TEXT, &a->frames, 0, 0, "A:B", "pages A to B - 1 only, counted from 0"},
         {"Prediction", NULL, 0, NULL, 0, 0, NULL, NULL},
         TILER_SPECS(a->tiler),
@@ -247,7 +251,7 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
     int64_t saturated = 0;
     progress p;
     progress_start(&p, a->quiet);
-    CLI_TRY(image_open(&job.src, name));
+    CLI_TRY(image_open_axes(&job.src, name, a->axes));
     image_info(job.src, &job.facts);
     int64_t end = a->end < job.facts.pages ? a->end : job.facts.pages;
     if (a->first >= end) {
@@ -365,11 +369,12 @@ static void print_json(const split_total *t, const usplit_model_facts *m, const 
 // Images (folders opened) and where each goes; refuses what exists before any work is done.
 static int plan_outputs(const split_args *a, const arg_list *rest, files_list *images, files_list *outputs)
 {
+    static const char *const formats[] = {"tif", "ome.tif", "ome.zarr"};
     int rc = CLI_OK;
     for (int i = 1; i < rest->n; i++) {
         const char *item = rest->items[i];
         CLI_TRY(files_is_folder(item) && !image_is_file(item) ? files_list_folder(images, item)
-                                      : files_list_add(images, cli_format("%s", item)));
+                                                              : files_list_add(images, cli_format("%s", item)));
     }
     int to_file = image_is_written(a->out);
     if (to_file && images->n > 1) {
@@ -377,10 +382,10 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
     }
     for (size_t i = 0; i < images->n; i++) {
         image_file *probe = NULL;        // better to fail now than after an hour
-        CLI_TRY(image_open(&probe, images->paths[i]));
+        CLI_TRY(image_open_axes(&probe, images->paths[i], a->axes));
         image_close(probe);
         char *stem = files_stem(images->paths[i]);
-        char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.tif", a->out, stem);
+        char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.%s", a->out, stem, formats[a->format]);
         free(stem);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(outputs->paths[k], path) == 0) {

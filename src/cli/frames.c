@@ -97,7 +97,7 @@ static int open_file(frame_set *set, int channel, size_t index)
     image_close(set->open[channel]);
     set->open[channel] = NULL;
     set->open_index[channel] = index;
-    return image_open(&set->open[channel], set->files[channel].paths[index]);
+    return image_open_axes(&set->open[channel], set->files[channel].paths[index], set->axes);
 }
 
 static int append(frame_set *set, frame_place place)

@@ -22,6 +22,7 @@ typedef struct frame_set {
     double pixel_size;          // micrometres, of the first file that says; 0: none does
     image_file *open[USPLIT_MAX_CHANNELS];       // the file last read of each channel
     size_t open_index[USPLIT_MAX_CHANNELS];
+    const char *axes;           // of all files (--axes); NULL: what each says
 } frame_set;
 
 // Adds the frames of one list per channel. Each item is a file, a folder or several with commas between;

@@ -29,7 +29,7 @@ typedef struct image_kind {
     void (*writer_free)(void *writer);
 } image_kind;
 
-extern const image_kind tiff_kind;
+extern const image_kind tiff_kind, hdf5_kind;
 extern const image_kind zarr_kind;     // zarr/
 
 // ---- For all kinds ----------------------------------------------------------------------------------
@@ -40,6 +40,7 @@ typedef struct image_order {
     int64_t sizes[8];
     int n;
 } image_order;
+// 1: read; 0: it is none. Records no error.
 int image_read_axes(image_order *order, const char *axes);
 
 // Picks the channel: *channel from 0, of n; an error line where one must be chosen or there is none such.

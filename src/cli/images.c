@@ -13,6 +13,7 @@
 
 static const image_kind *const kinds[] = {
     &tiff_kind,
+    &hdf5_kind,
     &zarr_kind,
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
@@ -133,17 +134,19 @@ int image_read_axes(image_order *order, const char *axes)
     const char *x = strchr(order->letters, 'X'), *y = strchr(order->letters, 'Y');
     ok = ok && *p == '\0' && seen_x && seen_y && x == y + 1 &&
          (x[1] == '\0' || (x[1] == 'C' && x[2] == '\0'));
-    return ok ? CLI_OK
-              : cli_error(CLI_USAGE,
-                          "--axes %.40s: accepted are letters of T, Z and C, then YX, slowest first, each once and "
-                          "with a size if wanted: TZCYX, ZYX, T10ZYX, YXC",
-                          axes);
+    return ok;
 }
 
 int image_check_axes(const char *axes)
 {
     image_order order;
-    return axes == NULL ? CLI_OK : image_read_axes(&order, axes);
+    if (axes == NULL || image_read_axes(&order, axes)) {
+        return CLI_OK;
+    }
+    return cli_error(CLI_USAGE,
+                     "--axes %.40s: accepted are letters of T, Z and C, then YX, slowest first, each once and with a "
+                     "size if wanted: TZCYX, ZYX, T10ZYX, YXC",
+                     axes);
 }
 
 int image_pick_channel(const image_choice *choice, int64_t n, int64_t *channel)
@@ -225,7 +228,7 @@ int image_create(image_writer **out, const char *path, const image_layout *layou
     *out = NULL;
     const image_kind *kind = kind_of(path, NULL);
     if (kind != NULL && kind->create == NULL) {
-        return cli_error(CLI_USAGE, "%s: files of this kind are read, not written; .tif and .ome.tif are", path);
+        return cli_error(CLI_USAGE, "%s: files of this kind are read, not written; .tif, .ome.tif and .ome.zarr are", path);
     }
     image_writer *writer = cli_alloc(1, sizeof *writer);
     if (writer == NULL) {

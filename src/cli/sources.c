@@ -58,6 +58,7 @@ int sources_dataset(usplit_dataset **out, usplit_context *context, const image_s
     int rc;
     int64_t n_train = 0, n_val = 0, n_test = 0, *train = NULL, *val = NULL, *test = NULL;
     usplit_dataset_reader reader;
+    set->axes = s->axes;
     CLI_TRY(frames_add(set, &s->channels, &n_train));
     if (s->validation.n > 0) {
         CLI_TRY(frames_add(set, &s->validation, &n_val));

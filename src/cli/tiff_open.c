@@ -1,5 +1,4 @@
-// Opening a TIFF: libtiff with our limits and message handlers, the list of pages, the channel chosen, the
-// pixel size.
+// Opening a TIFF: libtiff with our limits and message handlers, the list of pages, the pixel size.
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -74,9 +73,9 @@ static int find_raw_pages(tiff_file *file)
     if (!file->axes.is_imagej || file->n_directories != 1 || file->axes.images <= 1) {
         return CLI_OK;
     }
-    int64_t page_bytes = file->height * file->width * tiff_sample_bytes(file->type);
+    int64_t page_bytes = file->height * tiff_sample_bytes(file, file->width);
     int64_t first = (int64_t)TIFFGetStrileOffset(file->tiff, 0);
-    if (file->samples > 1 || file->is_tiled || compression != COMPRESSION_NONE ||
+    if (file->samples > 1 || file->bits % 8 != 0 || file->is_tiled || compression != COMPRESSION_NONE ||
         (file->size - first) / page_bytes < file->axes.images) {
         return cli_error(CLI_FAILED, "%s: says it has %lld images but holds one", file->path,
                          (long long)file->axes.images);
@@ -90,16 +89,16 @@ static double print_resolution(uint16_t unit)
     return unit == RESUNIT_CENTIMETER ? 1e4 : unit == RESUNIT_INCH ? 25400 : 0;
 }
 
-static void find_pixel_size(tiff_file *file)
+static void find_pixel_size(tiff_file *file, const ome_image *ome)
 {
     float x = 0, y = 0;
     uint16_t unit = RESUNIT_INCH;
+    double width = ome != NULL ? ome->pixel_width : 0, height = ome != NULL ? ome->pixel_height : 0;
     TIFFGetField(file->tiff, TIFFTAG_XRESOLUTION, &x);
     TIFFGetField(file->tiff, TIFFTAG_YRESOLUTION, &y);
     TIFFGetFieldDefaulted(file->tiff, TIFFTAG_RESOLUTIONUNIT, &unit);
-    double micrometres = file->axes.unit > 0 ? file->axes.unit : print_resolution(unit);
-    double width = file->axes.pixel_width, height = file->axes.pixel_height;
     if (width == 0 && x > 0 && y > 0) {
+        double micrometres = file->axes.unit > 0 ? file->axes.unit : print_resolution(unit);
         width = micrometres / (double)x;
         height = micrometres / (double)y;
         // Over 25 micrometres without a microscope's unit it is a printer's resolution (72 dpi, say).
@@ -109,46 +108,8 @@ static void find_pixel_size(tiff_file *file)
     }
     file->facts.pixel_width = width > 0 && isfinite(width) ? width : 0;
     file->facts.pixel_height = height > 0 && isfinite(height) ? height : file->facts.pixel_width;
-}
-
-static int choose_channel(tiff_file *file, const image_choice *choice)
-{
-    int rc;
-    int64_t pages = file->raw_pages > 0 ? file->raw_pages : file->n_directories;
-    if (file->axes.images != pages) {       // the text speaks of other pages: a plain stack
-        double unit = file->axes.unit, width = file->axes.pixel_width, height = file->axes.pixel_height;
-        describe_read(&file->axes, NULL);
-        file->axes.unit = unit;
-        file->axes.pixel_width = width;
-        file->axes.pixel_height = height;
-    }
-    if (pages % file->axes.channels != 0) {
-        file->axes.channels = 1;
-    }
-    int64_t n = file->axes.channels;
-    if (file->samples > 1) {
-        if (n > 1) {
-            return cli_error(CLI_FAILED, "%s: has both %lld channels and %d samples a pixel; save them apart",
-                             file->path, (long long)n, file->samples);
-        }
-        n = file->samples;
-        file->channel_is_sample = 1;
-    }
-    if ((rc = image_pick_channel(choice, n, &file->channel)) != 0) {
-        return rc;
-    }
-    file->facts.channels = n;
-    file->facts.channel = file->channel;
-    file->facts.pages = pages / file->axes.channels;
-    file->facts.slices = 1;
-    file->facts.frames = file->facts.pages;
-    if (file->axes.pages_in_order && file->axes.slices * file->axes.frames == file->facts.pages) {
-        file->facts.slices = file->axes.slices;
-        file->facts.frames = file->axes.frames;
-    }
-    file->facts.spacing = file->axes.spacing;
-    file->facts.interval = file->axes.interval;
-    return CLI_OK;
+    file->facts.spacing = ome != NULL ? ome->spacing : file->axes.spacing;
+    file->facts.interval = ome != NULL ? ome->interval : file->axes.interval;
 }
 
 static int open_path(tiff_file *file)
@@ -179,6 +140,8 @@ int tiff_open(tiff_file **out, const image_choice *choice)
 {
     int rc;
     const char *text = NULL;
+    ome_image ome = {0};
+    int has_ome = 0;
     *out = NULL;
     tiff_file *file = cli_alloc(1, sizeof *file);
     if (file == NULL) {
@@ -193,15 +156,19 @@ int tiff_open(tiff_file **out, const image_choice *choice)
         text = NULL;
     }
     describe_read(&file->axes, text);
+    has_ome = ome_read(&ome, text, files_base(file->path));
     CLI_TRY(find_raw_pages(file));
-    CLI_TRY(choose_channel(file, choice));
-    find_pixel_size(file);
+    CLI_TRY(tiff_map_pages(file, choice, has_ome ? &ome : NULL));
+    find_pixel_size(file, has_ome ? &ome : NULL);
     file->facts.height = file->height;
     file->facts.width = file->width;
-    file->facts.type = file->type;
+    file->facts.type = file->format == SAMPLEFORMAT_UINT && file->bits == 8    ? USPLIT_TYPE_U8
+                       : file->format == SAMPLEFORMAT_UINT && file->bits <= 16 ? USPLIT_TYPE_U16
+                                                                               : USPLIT_TYPE_F32;
     *out = file;
-    return CLI_OK;
+    file = NULL;
 done:
+    ome_free(&ome);
     tiff_close(file);
     return rc;
 }
@@ -215,6 +182,7 @@ void tiff_close(tiff_file *file)
         TIFFClose(file->tiff);
     }
     free(file->directories);
+    free(file->pages);
     free(file->band);
     free(file->path);
     free(file);

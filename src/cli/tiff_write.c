@@ -32,6 +32,15 @@ static int write_at(tiff_writer *w, const void *src, int64_t n, int64_t at)
     return CLI_OK;
 }
 
+static int describe_ome(tiff_writer *w)
+{
+    int32_t v = usplit_version();
+    char creator[64];
+    snprintf(creator, sizeof creator, "usplit %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+    w->ome = ome_write(&w->layout, (const char *const *)w->names, w->info, creator);
+    return w->ome != NULL ? CLI_OK : cli_error(CLI_FAILED, "out of memory for the OME-XML");
+}
+
 static int plan(tiff_writer *w)
 {
     const image_layout *l = &w->layout;
@@ -48,7 +57,7 @@ static int plan(tiff_writer *w)
         int64_t n = 0;
         w->is_big = big;
         unsigned char *header = tiff_build_header(w, &n);
-        w->data_at = (n + 4 * TIFF_DESCRIPTION_ROOM) / 16 * 16;
+        w->data_at = (n + 4 * TIFF_DESCRIPTION_ROOM) / 16 * 16;     // ImageJ's words may grow
         free(header);
         if (header == NULL) {
             return cli_error(CLI_FAILED, "out of memory for the list of %lld pages", (long long)w->pages);
@@ -77,6 +86,9 @@ int tiff_create(tiff_writer **out, const char *path, const image_layout *layout)
         }
     }
     w->info = layout->info != NULL ? cli_format("%s", layout->info) : NULL;
+    if (files_ends_with(path, ".ome.tif") || files_ends_with(path, ".ome.tiff")) {
+        CLI_TRY(describe_ome(w));
+    }
     CLI_TRY(plan(w));
     if ((w->converted = cli_alloc((size_t)layout->width, 4)) == NULL) {
         rc = CLI_FAILED;
@@ -174,6 +186,7 @@ void tiff_writer_free(tiff_writer *w)
         free(w->kept[c]);
     }
     free(w->info);
+    free(w->ome);
     free(w->converted);
     files_discard(&w->output);
     free(w);

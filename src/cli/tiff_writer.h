@@ -4,6 +4,7 @@
 #define CLI_TIFF_WRITER_H
 
 #include "cli/files.h"
+#include "cli/ome.h"
 #include "cli/tiff.h"
 
 enum { TIFF_RANGE_SAMPLES = 1 << 15, TIFF_DESCRIPTION_ROOM = 512 };
@@ -13,6 +14,7 @@ struct tiff_writer {
     char *names[IMAGE_MAX_CHANNELS], *info;
     files_output output;
     int is_big;
+    char *ome;                  // OME-XML of the first page; NULL: ImageJ's words
     int64_t sample_bytes, page_bytes, pages, rows_per_strip, strips;
     int64_t data_at;            // file offset of the first pixel
     int64_t saturated;

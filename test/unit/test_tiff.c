@@ -16,6 +16,7 @@
 #include "cli/describe.h"
 #include "cli/files.h"
 #include "cli/images.h"
+#include "cli/ome.h"
 
 static char folder[64];
 static char path[128];
@@ -301,9 +302,8 @@ static void refuses_in_words(void **state)
     } cases[] = {
         {{8, SAMPLEFORMAT_UINT, 1, 1, PHOTOMETRIC_PALETTE, COMPRESSION_NONE, 0}, "palette"},
         {{8, SAMPLEFORMAT_UINT, 1, 1, PHOTOMETRIC_MINISWHITE, COMPRESSION_NONE, 0}, "inverted"},
-        {{16, SAMPLEFORMAT_INT, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_NONE, 0}, "16-bit signed"},
-        {{32, SAMPLEFORMAT_UINT, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_NONE, 0}, "32-bit unsigned"},
-        {{64, SAMPLEFORMAT_IEEEFP, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_NONE, 0}, "64-bit float"},
+        {{64, SAMPLEFORMAT_UINT, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_NONE, 0}, "64-bit unsigned"},
+        {{16, SAMPLEFORMAT_IEEEFP, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_NONE, 0}, "16-bit float"},
         {{8, SAMPLEFORMAT_UINT, 3, 1, PHOTOMETRIC_RGB, COMPRESSION_NONE, 0}, "3 channels; choose one"},
     };
     char name[160], chosen[192];
@@ -498,24 +498,70 @@ static void reads_descriptions(void **state)
     assert_int_equal(a.slices, 3);
     assert_int_equal(a.frames, 4);
     assert_true(a.unit == 1 && a.spacing == 0.5);
-    describe_read(&a,
-                  "<?xml version='1.0'?><OME><Image><Pixels DimensionOrder=\"XYZCT\" SizeC=\"2\" SizeZ=\"5\" "
-                  "SizeT=\"3\" PhysicalSizeX=\"360\" PhysicalSizeXUnit=\"nm\"/></Image></OME>");
-    assert_int_equal(a.images, 30);
-    assert_int_equal(a.channel_stride, 5);
-    assert_true(a.pixel_width > 0.3599 && a.pixel_width < 0.3601);
+    describe_read(&a, "{\"shape\": [3, 4, 64, 65], \"axes\": \"TCYX\"}");
+    assert_int_equal(a.n_shape, 4);
+    assert_int_equal(a.shape[3], 65);
+    assert_string_equal(a.order, "TCYX");
     static const char *const odd[] = {NULL,
                                       "",
                                       "ImageJ=",
                                       "ImageJ=\nimages=-3\nchannels=99999999999999999999\n",
-                                      "<OME<Pixels SizeC=\"",
-                                      "<OME <Pixels SizeC=\"1000000000\" "
-                                      "SizeZ=\"1000000000\" SizeT=\"1000000000\"",
+                                      "{\"shape\": [",
+                                      "{\"shape\": [1,2,3,4,5,6,7,8,9,10], \"axes\": \"",
+                                      "{\"shape\": [-1e9], \"axes\": \"ABCDEFGHIJKLMNOP\"}",
                                       "unit=micron"};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         describe_read(&a, odd[i]);
-        assert_true(a.channels >= 1 && a.slices >= 1 && a.frames >= 1 && a.channel_stride >= 1);
+        assert_true(a.channels >= 1 && a.slices >= 1 && a.frames >= 1);
     }
+}
+
+static void reads_ome(void **state)
+{
+    (void)state;
+    ome_image o;
+    assert_true(ome_read(&o,
+                         "<?xml version='1.0'?><!-- <Pixels SizeC='9'> --><ome:OME><ome:Image Name='a>b'><ome:Pixels "
+                         "DimensionOrder=\"XYTCZ\" SizeC = '2' SizeZ=\"5\" SizeT=\"3\" PhysicalSizeX=\"360\" "
+                         "PhysicalSizeXUnit=\"nm\" TimeIncrement='1.5' TimeIncrementUnit='ms'>"
+                         "<ome:Channel Name='A &amp; &#x3b2;&evil;'/></ome:Pixels></ome:Image></ome:OME>",
+                         "x.tif"));
+    assert_int_equal(o.sizes[OME_C], 2);
+    assert_int_equal(o.sizes[OME_Z], 5);
+    assert_int_equal(o.sizes[OME_T], 3);
+    assert_true(o.pixel_width > 0.3599 && o.pixel_width < 0.3601);
+    assert_true(o.interval > 0.00149 && o.interval < 0.00151);
+    assert_string_equal(o.names[0], "A & \xce\xb2&evil;");
+    int64_t first[3], size[3];
+    int64_t *pages = ome_pages(&o, 30, 1, first, size);
+    assert_non_null(pages);
+    assert_int_equal(pages[(2 * 5 + 4) * 2 + 1], 2 + 3 * (1 + 2 * 4));     // t 2, z 4, c 1 in XYTCZ
+    free(pages);
+    assert_null(ome_pages(&o, 29, 1, first, size));
+    ome_free(&o);
+    // One channel of two in this file, its slices backwards; the rest in another file.
+    assert_true(ome_read(&o,
+                         "<OME><Image><Pixels DimensionOrder='XYZCT' SizeC='2' SizeZ='2' SizeT='1'>"
+                         "<TiffData FirstC='0' IFD='0' PlaneCount='2'><UUID FileName='b.tif'/></TiffData>"
+                         "<TiffData FirstC='1' FirstZ='1' IFD='0'><UUID FileName='a.tif'/></TiffData>"
+                         "<TiffData FirstC='1' FirstZ='0' IFD='1'><UUID FileName='a.tif'/></TiffData>"
+                         "</Pixels></Image></OME>",
+                         "a.tif"));
+    pages = ome_pages(&o, 2, 1, first, size);
+    assert_non_null(pages);
+    assert_true(first[OME_C] == 1 && size[OME_C] == 1 && size[OME_Z] == 2 && pages[0] == 1 && pages[1] == 0);
+    free(pages);
+    ome_free(&o);
+    static const char *const odd[] = {"<OME<Pixels SizeC=\"", "<OME><Pixels", "<OME><Pixels SizeC='2' SizeZ='&#99",
+                                      "<OME><!--", "<OME><![CDATA[", "<OME><Pixels ' \">", "<OME></></Pixels>"};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        if (ome_read(&o, odd[i], "x")) {
+            fail_msg("%s was read", odd[i]);
+        }
+    }
+    assert_true(ome_read(&o, "<OME><Pixels SizeC='1000000000' SizeZ='1000000000' SizeT='1000000000' =x= a b=c/>", "x"));
+    assert_null(ome_pages(&o, 100, 1, first, size));
+    ome_free(&o);
 }
 
 // ImageJ's stacks over 4 GB: one directory, the other images follow as bare pixels.
@@ -604,6 +650,7 @@ int main(void)
         cmocka_unit_test(lying_sizes_are_refused),
         cmocka_unit_test(loops_end),
         cmocka_unit_test(reads_descriptions),
+        cmocka_unit_test(reads_ome),
         cmocka_unit_test(reads_bare_stacks),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -482,10 +482,10 @@ static void reads_all_types_codecs_and_chunks(void **state)
     static const char *const types[] = {"|u1", "<u2", ">u2", "<u4", ">u4", "|i1", "<i2", ">i2",
                                         "<i4", ">i4", "<f4", ">f4", "<f8", ">f8"};
     static const char *const codecs[] = {"null", "zlib", "gzip", "zstd", "blosclz", "lz4", "lz4hc"};
-    static const int64_t chunks[][5] = {{1, 1, 1, 7, 10}, {2, 2, 3, 40, 50}, {1, 2, 2, 13, 33}, {3, 1, 1, 1, 64}};
+    static const int64_t chunks[][5] = {{1, 1, 1, 7, 10}, {2, 2, 3, 40, 50}, {1, 2, 2, 13, 33}, {3, 1, 3, 1, 64}};
     static const char *const separators[] = {NULL, ".", "/"};
     for (int k = 0; k < 14 * 7; k++) {
-        store s = {types[k % 14], codecs[k / 14], separators[k % 3], "0", 5, {2, 2, 3, 29, 33}, {0}};
+        store s = {types[k % 14], codecs[k / 14], separators[k % 3], "0", 5, {2, 2, 3, 17, 33}, {0}};
         memcpy(s.chunk, chunks[k % 4], sizeof s.chunk);
         const char *path = in_folder("foreign.zarr");
         write_store(path, &s);

@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
+#include "cli/units.h"
 #include "cli/zarr/zarr.h"
 #include "cli/zarr/zarr_store.h"
 
@@ -27,19 +28,8 @@ int zarr_is_store(const char *path)
 // Micrometres or seconds to a unit; 0 when it is none that we know.
 static double unit_of(const char *name)
 {
-    static const struct {
-        const char *name;
-        double factor;
-    } units[] = {{"micrometer", 1},   {"micrometre", 1}, {"micron", 1},       {"um", 1},           {"nanometer", 1e-3},
-                 {"nanometre", 1e-3}, {"nm", 1e-3},      {"angstrom", 1e-4},  {"millimeter", 1e3}, {"millimetre", 1e3},
-                 {"mm", 1e3},         {"meter", 1e6},    {"second", 1},       {"s", 1},            {"millisecond", 1e-3},
-                 {"ms", 1e-3},        {"minute", 60},    {"microsecond", 1e-6}, {"hour", 3600},    {"day", 86400}};
-    for (size_t i = 0; name != NULL && i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp(name, units[i].name) == 0) {
-            return units[i].factor;
-        }
-    }
-    return 0;
+    double length = name != NULL ? units_length(name) : 0;
+    return name == NULL || length > 0 ? length : units_time(name);
 }
 
 static int read_axes(zarr_image *image, const char *folder, const json_t *multiscale, double *units)
