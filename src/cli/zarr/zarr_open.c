@@ -35,9 +35,8 @@ static int name_axes(zarr_file *file, const char *chosen)
     char *axes = file->image.axes;
     image_order order;
     if (chosen != NULL) {
-        int rc = image_read_axes(&order, chosen);
-        if (rc != CLI_OK) {
-            return rc;
+        if (!image_read_axes(&order, chosen)) {
+            return image_check_axes(chosen);
         }
         char letters[ZARR_MAX_DIMS + 1] = "";
         for (int i = 0; i < order.n; i++) {
@@ -54,7 +53,7 @@ static int name_axes(zarr_file *file, const char *chosen)
     } else if (axes[0] == '\0') {
         const char *text = (size_t)a->n_dims < sizeof usual / sizeof usual[0] ? usual[a->n_dims] : NULL;
         if (text == NULL) {
-            return cli_error(CLI_FAILED, "%s: is an array of %d dimensions that have no names; OME-Zarr names them",
+            return cli_error(CLI_FAILED, "%s: is an array of %d dimensions that have no names; --axes names them",
                              file->path, a->n_dims);
         }
         memcpy(axes, text, strlen(text) + 1);
