@@ -75,6 +75,10 @@ int files_make_folder(const char *path)
 
 int files_list_add(files_list *list, char *path)
 {
+    // "image.zarr/" and "image.zarr" are one name.
+    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) {
+        path[n - 1] = '\0';
+    }
     if (list->n % 64 == 0) {
         char **more = realloc(list->paths, (list->n + 64) * sizeof *more);
         if (more == NULL) {

@@ -8,7 +8,7 @@
 #include "cli/zarr/zarr_ngff.h"
 
 // Decoded chunks kept by an open image. One chunk more is held while it is decoded.
-static const int64_t zarr_cache_bytes = (int64_t)256 << 20;
+static const int64_t zarr_cache_bytes = (int64_t)128 << 20;
 
 typedef struct zarr_slot {      // a decoded chunk, or the part of it that belongs to one page
     int64_t key;                // which one; -1: none
