@@ -19,8 +19,10 @@
 #include "cli/hdf5_reader.h"
 
 enum { PIECE_BYTES = 16 << 20, REQUEST_SECONDS = 300 };
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)    // sanitizers reserve far more
 // Memory the reading process may take beyond what it starts with: one chunk decoded, and the caches.
 static const int64_t max_memory = (int64_t)4 << 30;
+#endif
 
 typedef struct request {        // rows of a page
     int64_t page, row, n_rows;
@@ -82,6 +84,10 @@ static void limit_process(void)
     }
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
+    static const int deaths[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
+    for (size_t i = 0; i < sizeof deaths / sizeof deaths[0]; i++) {
+        signal(deaths[i], SIG_DFL);     // not the handlers of the program it comes from
+    }
     signal(SIGINT, SIG_IGN);            // it ends when the program closes the socket
     signal(SIGTERM, SIG_IGN);
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);

@@ -206,6 +206,14 @@ there s.tif 196608
 expect 0 split m.h5 s.tif@2 -o again.tif
 expect 1 split m.h5 s.tif -o refused.tif
 says err 'choose one'
+expect 0 split m.h5 data/ch1.tif -o s.ome.tif --axes ZYX --frames 0:2
+grep -q 'SizeC="2" SizeZ="1" SizeT="2"' s.ome.tif || fail 's.ome.tif is no OME-TIFF'
+expect 0 split m.h5 s.ome.tif@2 data/ch1.tif -o formats --format ome.tif --frames 0:1
+there formats/ch1_split.ome.tif 131072
+expect 2 split m.h5 data/ch1.tif -o no.tif --axes XY
+says err 'axes XY'
+expect 1 split m.h5 m.h5 -o no.tif
+says err 'datasets'
 expect 0 split m.h5 data -o folder --frames 0:1
 there folder/ch1_split.tif 131072
 there folder/ch2_split.tif 131072

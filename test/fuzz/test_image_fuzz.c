@@ -187,6 +187,9 @@ static void damage(const char *name, int channel, int n_rounds)
             changed[at] = draw(2) ? values[draw(sizeof values)] : changed[at] ^ (unsigned char)(1u << draw(8));
         }
         FILE *f = fopen(name, "wb");
+        if (f == NULL) {
+            perror(name);
+        }
         assert_non_null(f);
         assert_int_equal(fwrite(changed, 1, length, f), length);
         fclose(f);
@@ -261,8 +264,8 @@ int main(int argc, char **argv)
         rounds = atoi(argv[1]);
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(damaged_tiffs),
         cmocka_unit_test(damaged_hdf5),
+        cmocka_unit_test(damaged_tiffs),
         cmocka_unit_test(damaged_ome_text),
     };
     int rc = cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -189,6 +189,44 @@ static void others_read_what_we_write(void **state)
     run_peer("check");
 }
 
+// Over 4 GB the file is a BigTIFF; most of it is never written, and takes no room.
+static void large_files_are_big(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"large.tif", "large.ome.tif"};
+    enum { H = 40000, W = 30000 };
+    float *row = calloc(W, sizeof *row);
+    for (int i = 0; i < 2; i++) {
+        char path[128];
+        unsigned char head[4];
+        image_layout layout = {.height = H, .width = W, .channels = 1, .slices = 1, .frames = 1,
+                               .type = USPLIT_TYPE_F32};
+        image_writer *w = NULL;
+        image_file *file = NULL;
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        assert_int_equal(image_create(&w, path, &layout), 0);
+        for (int x = 0; x < W; x++) {
+            row[x] = (float)x;
+        }
+        assert_int_equal(image_write_rows(w, 0, H - 1, 1, row), 0);
+        assert_int_equal(image_commit(w, NULL), 0);
+        image_writer_free(w);
+        FILE *f = fopen(path, "rb");
+        assert_non_null(f);
+        assert_int_equal(fread(head, 1, 4, f), 4);
+        fclose(f);
+        assert_int_equal(head[2], 43);
+        assert_int_equal(image_open(&file, path), 0);
+        assert_int_equal(image_read_rows(file, 0, H - 1, 1, row), 0);
+        for (int x = 0; x < W; x++) {
+            assert_true(row[x] == (float)x);
+        }
+        image_close(file);
+        remove(path);
+    }
+    free(row);
+}
+
 // ---- HDF5 without a peer ----------------------------------------------------------------------------
 
 enum { H5_T = 3, H5_Y = 20, H5_X = 30 };
@@ -295,6 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(axes_are_checked),
         cmocka_unit_test(hdf5_is_read_and_refused_in_words),
+        cmocka_unit_test(large_files_are_big),
         cmocka_unit_test(reads_what_others_write),
         cmocka_unit_test(others_read_what_we_write),
     };
