@@ -13,7 +13,8 @@ enum { AXES = 5 };
 // Takes over `object`.
 static int write_json(const zarr_writer *w, const char *name, json_t *object)
 {
-    char *text = object != NULL ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
+    // In ASCII: zarr-python up to 2.13 reads nothing else.
+    char *text = object != NULL ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(15) | JSON_ENSURE_ASCII) : NULL;
     json_decref(object);
     if (text == NULL) {
         return cli_error(CLI_FAILED, "%s: out of memory for the metadata", w->folder.path);
