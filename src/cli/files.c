@@ -38,9 +38,7 @@ const char *files_base(const char *path)
 
 char *files_stem(const char *path)
 {
-    char *stem = cli_format("%s", files_base(path));
-    stem[strlen(stem) - (size_t)image_ending(stem)] = '\0';
-    return stem;
+    return image_stem(path);
 }
 
 char *files_with_ending(const char *path, const char *old_ending, const char *new_ending)

@@ -3,6 +3,7 @@
 #include "cli/images.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -72,13 +73,6 @@ int image_is_written(const char *path)
     return kind != NULL && kind->create != NULL;
 }
 
-int64_t image_ending(const char *path)
-{
-    int64_t n;
-    kind_of(path, &n);
-    return n;
-}
-
 // "path@2" -> path and 2; a file of that very name comes first.
 static char *split_channel(const char *name, int64_t *channel)
 {
@@ -104,6 +98,28 @@ static char *split_inside(char *path)
         *colon = ':';
     }
     return NULL;
+}
+
+char *image_stem(const char *name)
+{
+    int64_t channel, ending;
+    char suffix[32] = "";
+    char *path = split_channel(name, &channel), *inside = split_inside(path);
+    kind_of(path, &ending);
+    const char *base = files_base(path);
+    if (channel > 0) {
+        snprintf(suffix, sizeof suffix, "_ch%lld", (long long)channel);
+    }
+    while (inside != NULL && *inside == '/') {
+        inside++;
+    }
+    for (char *p = inside; p != NULL && (p = strchr(p, '/')) != NULL;) {
+        *p = '_';
+    }
+    char *stem = cli_format("%.*s%s%s%s", (int)(strlen(base) - (size_t)ending), base, inside != NULL ? "_" : "",
+                            inside != NULL ? inside : "", suffix);
+    free(path);
+    return stem;
 }
 
 // ---- Axes -------------------------------------------------------------------------------------------

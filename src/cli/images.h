@@ -65,8 +65,9 @@ void image_writer_free(image_writer *writer);
 int image_is_file(const char *path);            // its ending belongs to a kind that is read (a folder's may, too)
 int image_is_listed(const char *path);          // and it is taken when a whole folder is named
 int image_is_written(const char *path);         // its ending can be written
-// Length of the ending, ".ome.tif" of 8, say; 0: none that is known.
-int64_t image_ending(const char *path);
+// A name for what is made of an image, without folder and ending; to free. "a/x.ome.tif" x, "x.tif@2" x_ch2,
+// "x.h5:/raw/a" x_raw_a.
+char *image_stem(const char *name);
 // 0, or CLI_USAGE where the text of --axes is none.
 int image_check_axes(const char *axes);
 

@@ -65,22 +65,38 @@ static int list_directories(tiff_file *file)
     return CLI_OK;
 }
 
-// ImageJ writes stacks over 4 GB as one directory, with the other pages following as bare pixels.
+// Pages that the text speaks of: ImageJ's count, or tifffile's array over one page; 0: it does not.
+static int64_t pages_claimed(const tiff_file *file)
+{
+    if (file->axes.is_imagej) {
+        return file->axes.images;
+    }
+    int64_t page = file->height * file->width * file->samples, all = file->axes.n_shape > 0;
+    for (int i = 0; i < file->axes.n_shape; i++) {
+        all = all <= INT64_MAX / file->axes.shape[i] ? all * file->axes.shape[i] : 0;
+    }
+    return all % page == 0 ? all / page : 0;
+}
+
+// Stacks over 4 GB are one directory, with the other pages following as bare pixels: ImageJ's way, and tifffile's
+// when it is told to truncate.
 static int find_raw_pages(tiff_file *file)
 {
+    int64_t images = pages_claimed(file);
     uint16_t compression = COMPRESSION_NONE;
     TIFFGetField(file->tiff, TIFFTAG_COMPRESSION, &compression);
-    if (!file->axes.is_imagej || file->n_directories != 1 || file->axes.images <= 1) {
+    if (file->n_directories != 1 || images <= 1) {
         return CLI_OK;
     }
     int64_t page_bytes = file->height * tiff_sample_bytes(file, file->width);
     int64_t first = (int64_t)TIFFGetStrileOffset(file->tiff, 0);
     if (file->samples > 1 || file->bits % 8 != 0 || file->is_tiled || compression != COMPRESSION_NONE ||
-        (file->size - first) / page_bytes < file->axes.images) {
-        return cli_error(CLI_FAILED, "%s: says it has %lld images but holds one", file->path,
-                         (long long)file->axes.images);
+        images > MAX_PAGES || (file->size - first) / page_bytes < images) {
+        return file->axes.is_imagej ? cli_error(CLI_FAILED, "%s: says it has %lld images but holds one", file->path,
+                                                (long long)images)
+                                    : CLI_OK;       // a note that outlived a change of the file
     }
-    file->raw_pages = file->axes.images;
+    file->raw_pages = images;
     return CLI_OK;
 }
 

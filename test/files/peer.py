@@ -94,6 +94,14 @@ def write(folder):
                                  metadata={"axes": axes, "unit": "um", "spacing": 0.5, "finterval": 2.5})
                 add(name, whole, "", 0.25, 0.5, 2.5)
 
+        # One directory for all pages, as ImageJ writes over 4 GB.
+        a, whole = numbers("TZCYX", "u2")
+        tifffile.imwrite(f"{folder}/truncated_imagej.tif", a, imagej=True, truncate=True, metadata={"axes": "TZCYX"})
+        add("truncated_imagej.tif", whole)
+        plain("truncated.tif", "TZCYX", ">f4", truncate=True, byteorder=">", photometric="minisblack",
+              metadata={"axes": "TZCYX"})
+        plain("truncated_zyx.tif", "ZYX", "f8", "ZYX", truncate=True, photometric="minisblack")
+
         # OME, in every order of its axes.
         for order in "XYCZT XYCTZ XYZCT XYZTC XYTCZ XYTZC".split():
             axes = order[::-1]

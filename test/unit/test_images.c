@@ -328,10 +328,24 @@ static void axes_are_checked(void **state)
     }
 }
 
+static void names_of_what_is_made(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"a/x.ome.tif", "x"}, {"x.TIFF", "x"}, {"x.tif@2", "x_ch2"}, {"b/x", "x"},
+                                           {"a/x.h5:/raw/a@3", "x_raw_a_ch3"}, {"x.h5", "x"}, {".tif", ".tif"},
+                                           {"a:b/x.tif", "x"}, {"x.ome", "x.ome"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *stem = image_stem(cases[i][0]);
+        assert_string_equal(stem, cases[i][1]);
+        free(stem);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(axes_are_checked),
+        cmocka_unit_test(names_of_what_is_made),
         cmocka_unit_test(hdf5_is_read_and_refused_in_words),
         cmocka_unit_test(large_files_are_big),
         cmocka_unit_test(reads_what_others_write),

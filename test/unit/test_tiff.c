@@ -279,6 +279,57 @@ static void reads_what_libtiff_writes(void **state)
     }
 }
 
+// Samples of 9 to 15 bits lie without gaps; every row begins with a new byte.
+static void reads_packed_samples(void **state)
+{
+    (void)state;
+    enum { H = 11, W = 13 };
+    for (int bits = 9; bits < 16; bits++) {
+        for (int samples = 1; samples <= 2; samples++) {
+            char name[160], chosen[192];
+            unsigned char row[(W * 2 * 15 + 7) / 8];
+            size_t row_bytes = (size_t)(W * samples * bits + 7) / 8;
+            snprintf(name, sizeof name, "%s", in_folder("packed.tif"));
+            TIFF *t = TIFFOpen(name, "w");
+            TIFFSetField(t, TIFFTAG_IMAGEWIDTH, W);
+            TIFFSetField(t, TIFFTAG_IMAGELENGTH, H);
+            TIFFSetField(t, TIFFTAG_BITSPERSAMPLE, bits);
+            TIFFSetField(t, TIFFTAG_SAMPLESPERPIXEL, samples);
+            TIFFSetField(t, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+            TIFFSetField(t, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_MINISBLACK);
+            TIFFSetField(t, TIFFTAG_ROWSPERSTRIP, 4);
+            for (uint32_t y = 0; y < H; y++) {
+                memset(row, 0, sizeof row);
+                for (int i = 0; i < W * samples; i++) {
+                    int value = ((int)y * 977 + i * 331) & ((1 << bits) - 1);
+                    for (int b = 0; b < bits; b++) {
+                        int at = i * bits + b;
+                        row[at / 8] |= (unsigned char)((value >> (bits - 1 - b) & 1) << (7 - at % 8));
+                    }
+                }
+                assert_int_equal(TIFFScanlineSize(t), row_bytes);
+                assert_int_equal(TIFFWriteScanline(t, row, y, 0), 1);
+            }
+            TIFFClose(t);
+            for (int s = 0; s < samples; s++) {
+                image_file *f = NULL;
+                image_facts facts;
+                float rows[H * W];
+                snprintf(chosen, sizeof chosen, samples > 1 ? "%s@%d" : "%s", name, s + 1);
+                assert_int_equal(image_open(&f, chosen), 0);
+                image_info(f, &facts);
+                assert_int_equal(facts.type, USPLIT_TYPE_U16);
+                assert_int_equal(image_read_rows(f, 0, 0, H, rows), 0);
+                for (int i = 0; i < H * W; i++) {
+                    int expected = (i / W * 977 + (i % W * samples + s) * 331) & ((1 << bits) - 1);
+                    assert_true(rows[i] == (float)expected);
+                }
+                image_close(f);
+            }
+        }
+    }
+}
+
 static void refused(const char *name, const char *word)
 {
     image_file *f = NULL;
@@ -644,6 +695,7 @@ int main(void)
         cmocka_unit_test(round_trip),
         cmocka_unit_test(saturation_is_counted),
         cmocka_unit_test(reads_what_libtiff_writes),
+        cmocka_unit_test(reads_packed_samples),
         cmocka_unit_test(refuses_in_words),
         cmocka_unit_test(cut_files_fail),
         cmocka_unit_test(altered_files_never_crash),
