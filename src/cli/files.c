@@ -71,12 +71,23 @@ int files_make_folder(const char *path)
     return rc;
 }
 
+// "image.zarr/" and "image.zarr" are one name, and so are "image.zarr/@2" and "image.zarr@2".
+static void trim_slashes(char *path)
+{
+    char *at = strrchr(path, '@'), *end = path + strlen(path);
+    if (at != NULL && at[1] != '\0' && at[1 + strspn(at + 1, "0123456789")] == '\0' && !files_exists(path)) {
+        end = at;
+    }
+    char *to = end;
+    while (to > path + 1 && to[-1] == '/') {
+        to--;
+    }
+    memmove(to, end, strlen(end) + 1);
+}
+
 int files_list_add(files_list *list, char *path)
 {
-    // "image.zarr/" and "image.zarr" are one name.
-    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) {
-        path[n - 1] = '\0';
-    }
+    trim_slashes(path);
     if (list->n % 64 == 0) {
         char **more = realloc(list->paths, (list->n + 64) * sizeof *more);
         if (more == NULL) {
