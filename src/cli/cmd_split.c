@@ -57,9 +57,10 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
     a->end = INT64_MAX;
     const arg_spec specs[] = {
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
-        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif (ImageJ) or .ome.tif file, or a folder"},
+        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif (ImageJ), .ome.tif or .ome.zarr file, or a folder"},
         {"--type", NULL, ARG_CHOICE, &a->type, 0, 0, "f32|u16|u8", "of the pixels written (f32)"},
-        {"--format", NULL, ARG_CHOICE, &a->format, 0, 0, "tif|ome.tif|ome.zarr", "of the files in a folder (tif, for ImageJ)"},
+        {"--format", NULL, ARG_CHOICE, &a->format, 0, 0, "tif|ome.tif|ome.zarr",
+         "of the files in a folder (tif, for ImageJ)"},
         {"--deviations", NULL, ARG_FLAG, &a->deviations, 0, 0, NULL,
          "also write the deviation of every pixel over samples and shifts"},
         {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png", "picture of the first page"},

@@ -244,7 +244,8 @@ int image_create(image_writer **out, const char *path, const image_layout *layou
     *out = NULL;
     const image_kind *kind = kind_of(path, NULL);
     if (kind != NULL && kind->create == NULL) {
-        return cli_error(CLI_USAGE, "%s: files of this kind are read, not written; .tif, .ome.tif and .ome.zarr are", path);
+        return cli_error(CLI_USAGE, "%s: files of this kind are read, not written; .tif, .ome.tif and .ome.zarr are",
+                         path);
     }
     image_writer *writer = cli_alloc(1, sizeof *writer);
     if (writer == NULL) {

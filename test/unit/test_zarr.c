@@ -123,7 +123,8 @@ static int write_image(const char *path, const image_layout *layout, int64_t ban
     return rc;
 }
 
-static image_layout layout_of(int64_t height, int64_t width, int64_t channels, int64_t slices, int64_t frames, int32_t type)
+static image_layout layout_of(int64_t height, int64_t width, int64_t channels, int64_t slices, int64_t frames,
+                              int32_t type)
 {
     return (image_layout){.height = height, .width = width, .channels = channels, .slices = slices, .frames = frames,
                           .type = type, .pixel_width = 0.36, .pixel_height = 0.35, .spacing = 0.5, .interval = 2,
@@ -598,8 +599,8 @@ static void reads_metadata(void **state)
     image_facts facts;
     char name[320];
     const char *path = image_with(
-        MULTISCALES(AXES(AXIS("t", "millisecond") "," AXIS("c", "") "," AXIS("z", "nanometer") "," AXIS("y", "micrometer")
-                         "," AXIS("x", "nanometer")),
+        MULTISCALES(AXES(AXIS("t", "millisecond") "," AXIS("c", "") "," AXIS("z", "nanometer") ","
+                         AXIS("y", "micrometer") "," AXIS("x", "nanometer")),
                     "\"0\"", "[{\"type\":\"scale\",\"scale\":[500,1,300,0.25,125]}]"), 5);
     snprintf(name, sizeof name, "%s/@2", path);
     image_file *f = opened(name);
@@ -614,7 +615,8 @@ static void reads_metadata(void **state)
     assert_string_equal(facts.name, "DAPI ");           // no line breaks
     image_close(f);
     // Version 0.3: axes are plain names; a size without a unit is not known.
-    f = opened(image_with(MULTISCALES(AXES("\"z\",\"y\",\"x\""), "\"0\"", "[{\"type\":\"scale\",\"scale\":[1,2,3]}]"), 3));
+    f = opened(image_with(
+        MULTISCALES(AXES("\"z\",\"y\",\"x\""), "\"0\"", "[{\"type\":\"scale\",\"scale\":[1,2,3]}]"), 3));
     image_info(f, &facts);
     assert_int_equal(facts.slices, 3);
     assert_int_equal(facts.frames, 1);
@@ -669,6 +671,7 @@ static void refuses_attributes_in_words(void **state)
         {MULTISCALES("", "\".\"", "[]"), "a path below this folder"},
         {MULTISCALES("", "\"0//0\"", "[]"), "a path below this folder"},
         {MULTISCALES("", "5", "[]"), "a path below this folder"},
+        {MULTISCALES("", "\"\\u001b[31m\"", "[]"), "a path below this folder"},
         {MULTISCALES("", "\"elsewhere\"", "[]"), "no such array"},
         {MULTISCALES(AXES("\"y\",\"x\""), "\"0\"", "[]"), "axes yx but 5"},
         {MULTISCALES(AXES("\"t\",\"c\",\"z\",\"x\",\"y\""), "\"0\"", "[]"), "must come last"},
@@ -846,7 +849,8 @@ static void altered_stores_never_crash(void **state)
         store s = {"<u2", codecs[k], ".", "0", 3, {1, 20, 16}, {1, 20, 16}};
         run("mkdir -p '%s'", in_folder("altered.zarr"));
         spill_text(in_folder("altered.zarr/.zattrs"),
-                   MULTISCALES(AXES("\"z\",\"y\"," AXIS("x", "nm")), "\"0\"", "[{\"type\":\"scale\",\"scale\":[1,2,3]}]"));
+                   MULTISCALES(AXES("\"z\",\"y\"," AXIS("x", "nm")), "\"0\"",
+                               "[{\"type\":\"scale\",\"scale\":[1,2,3]}]"));
         write_store(in_folder("altered.zarr/0"), &s);
         for (int i = k == 0 ? 0 : 2; i < 3; i++) {
             char file[400];

@@ -14,7 +14,8 @@ enum { AXES = 5 };
 static int write_json(const zarr_writer *w, const char *name, json_t *object)
 {
     // In ASCII: zarr-python up to 2.13 reads nothing else.
-    char *text = object != NULL ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(15) | JSON_ENSURE_ASCII) : NULL;
+    const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(15) | JSON_ENSURE_ASCII;
+    char *text = object != NULL ? json_dumps(object, flags) : NULL;
     json_decref(object);
     if (text == NULL) {
         return cli_error(CLI_FAILED, "%s: out of memory for the metadata", w->folder.path);
@@ -48,8 +49,9 @@ static int write_array(const zarr_writer *w, int k)
     int rc = write_json(w, name,
                         json_pack("{s:i, s:o, s:o, s:s, s:{s:s, s:s, s:i, s:i, s:i}, s:i, s:n, s:s, s:s}",
                                   "zarr_format", 2, "shape", integers(shape), "chunks", integers(chunks), "dtype", type,
-                                  "compressor", "id", "blosc", "cname", "lz4", "clevel", 5, "shuffle", 1, "blocksize", 0,
-                                  "fill_value", 0, "filters", "order", "C", "dimension_separator", "/"));
+                                  "compressor", "id", "blosc", "cname", "lz4", "clevel", 5, "shuffle", 1,
+                                  "blocksize", 0, "fill_value", 0, "filters", "order", "C",
+                                  "dimension_separator", "/"));
     free(name);
     return rc;
 }
@@ -74,11 +76,12 @@ static json_t *dataset(const image_layout *l, int k)
     double x = l->pixel_width > 0 ? l->pixel_width : 1, y = l->pixel_height > 0 ? l->pixel_height : 1;
     char path[16];
     snprintf(path, sizeof path, "%d", k);
-    json_t *list = json_pack("[{s:s, s:[f, f, f, f, f]}]", "type", "scale", "scale", l->interval > 0 ? l->interval : 1.0,
-                             1.0, l->spacing > 0 ? l->spacing : 1.0, y * factor, x * factor);
+    json_t *list = json_pack("[{s:s, s:[f, f, f, f, f]}]", "type", "scale", "scale",
+                             l->interval > 0 ? l->interval : 1.0, 1.0, l->spacing > 0 ? l->spacing : 1.0, y * factor,
+                             x * factor);
     if (k > 0) {
-        json_array_append_new(list, json_pack("{s:s, s:[f, f, f, f, f]}", "type", "translation", "translation", 0.0, 0.0,
-                                              0.0, y * shift, x * shift));
+        json_array_append_new(list, json_pack("{s:s, s:[f, f, f, f, f]}", "type", "translation", "translation", 0.0,
+                                              0.0, 0.0, y * shift, x * shift));
     }
     return json_pack("{s:s, s:o}", "path", path, "coordinateTransformations", list);
 }

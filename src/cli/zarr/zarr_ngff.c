@@ -95,11 +95,10 @@ static int read_multiscale(zarr_image *image, const char *folder, const json_t *
 static int refuse(const char *folder, const json_t *attributes)
 {
     if (json_object_get(attributes, "plate") != NULL || json_object_get(attributes, "well") != NULL) {
-        return cli_error(CLI_FAILED, "%s: is a plate or well; name one of its images, say %s:/%s", folder, folder,
-                         json_object_get(attributes, "plate") != NULL ? "A/1/0" : "0");
+        return cli_error(CLI_FAILED, "%s: is a plate or well; name one of its images, as PLATE.zarr:/A/1/0", folder);
     }
     if (json_object_get(attributes, "bioformats2raw.layout") != NULL) {
-        return cli_error(CLI_FAILED, "%s: is a collection of images; name one of them, say %s:/0", folder, folder);
+        return cli_error(CLI_FAILED, "%s: is a collection of images; name one of them, as NAME.zarr:/0", folder);
     }
     if (has(folder, "zarr.json")) {
         return cli_error(CLI_FAILED, "%s: is Zarr of version 3 (zarr.json); version 2 is read (OME-Zarr up to 0.4)",
@@ -108,8 +107,9 @@ static int refuse(const char *folder, const json_t *attributes)
     if (!has(folder, ".zgroup") && attributes == NULL) {
         return cli_error(CLI_FAILED, "%s: is no Zarr image: it has neither .zarray nor .zgroup", folder);
     }
-    return cli_error(CLI_FAILED, "%s: is no OME-Zarr image: its .zattrs name no multiscales; name an array in it, say %s:/0",
-                     folder, folder);
+    return cli_error(CLI_FAILED,
+                     "%s: is no OME-Zarr image: its .zattrs name no multiscales; name an array in it, as NAME.zarr:/0",
+                     folder);
 }
 
 int zarr_image_read(zarr_image *image, const char *folder)

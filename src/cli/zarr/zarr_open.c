@@ -76,7 +76,7 @@ static int find_axes(zarr_file *file)
     int n = a->n_dims;
     for (int i = 0; i < n; i++) {
         if (axes[i] == '?' && a->shape[i] > 1) {
-            return cli_error(CLI_FAILED, "%s: dimension %d of size %lld has a name of its own; t, c, z, y and x are read",
+            return cli_error(CLI_FAILED, "%s: axis %d of size %lld has a name of its own; t, c, z, y and x are read",
                              file->path, i + 1, (long long)a->shape[i]);
         }
         if (axes[i] != '?' && strrchr(axes, axes[i]) != axes + i) {

@@ -45,6 +45,11 @@ int zarr_is_inside(const char *path)
     }
     for (const char *p = path;;) {
         size_t n = strcspn(p, "/");
+        for (size_t i = 0; i < n; i++) {
+            if ((unsigned char)p[i] < ' ') {
+                return 0;
+            }
+        }
         if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.')) {
             return 0;
         }

@@ -20,7 +20,8 @@ int zarr_read_file(const char *path, unsigned char **data, size_t *room, int64_t
 // A JSON object; *out is NULL when there is no such file. json_decref frees it.
 int zarr_read_json(json_t **out, const char *folder, const char *name);
 
-// 1 when `path`, as metadata name it, leads to a place below its folder: relative, without "." and "..".
+// 1 when `path`, as metadata name it, leads to a place below its folder: relative, without ".", ".." and control
+// characters.
 int zarr_is_inside(const char *path);
 
 #endif
