@@ -8,12 +8,12 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/files.h"
+#include "cli/images.h"
 #include "cli/progress.h"
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/split_preview.h"
 #include "cli/text.h"
-#include "cli/images.h"
 
 static const arg_usage usage = {
     "split", "model.h5 image.tif [...] -o out.tif|folder [options]",
@@ -357,15 +357,19 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
                                                               : files_list_add(images, cli_format("%s", item)));
     }
     int to_file = image_is_written(a->out);
+    if (image_is_file(a->out) && !to_file) {
+        return cli_error(CLI_USAGE, "%s: files of this kind are read, not written; .tif and .ome.tif are", a->out);
+    }
     if (to_file && images->n > 1) {
         return cli_error(CLI_USAGE, "%zu images do not fit into one file; name a folder with -o", images->n);
     }
     for (size_t i = 0; i < images->n; i++) {
-        image_file *probe = NULL;        // better to fail now than after an hour
+        image_file *probe = NULL;       // better to fail now than after an hour
         CLI_TRY(image_open_axes(&probe, images->paths[i], a->axes));
         image_close(probe);
         char *stem = files_stem(images->paths[i]);
-        char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.%s", a->out, stem, formats[a->format]);
+        char *path = to_file ? cli_format("%s", a->out)
+                             : cli_format("%s/%s_split.%s", a->out, stem, formats[a->format]);
         free(stem);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(outputs->paths[k], path) == 0) {

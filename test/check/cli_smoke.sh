@@ -228,6 +228,9 @@ expect 0 split m.h5 s.ome.tif@2 data/ch1.tif -o formats --format ome.tif --frame
 there formats/ch1_split.ome.tif 131072
 expect 2 split m.h5 data/ch1.tif -o no.tif --axes XY
 says err 'axes XY'
+expect 2 split m.h5 data/ch1.tif -o no.h5
+says err 'not written'
+absent no.h5
 expect 1 split m.h5 m.h5 -o no.tif
 says err 'datasets'
 expect 0 split m.h5 data -o folder --frames 0:1
