@@ -85,7 +85,7 @@ ISA_FLAGS_base :=
 ISA_FLAGS_avx2 := -mavx2 -mfma
 ISA_FLAGS_avx512 := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mprefer-vector-width=512
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(foreach f,$(ISA_SRC:.c=),$(ISAS:%=$(B)/$f_%.o))
-CLI_SRC := $(sort $(wildcard src/cli/*.c src/cli/zarr/*.c))
+CLI_SRC := $(sort $(wildcard src/cli/*.c src/cli/*/*.c))
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_SRC := $(sort $(wildcard test/unit/test_*.c test/property/test_*.c test/fault/test_*.c test/fuzz/test_*.c))
 TESTS := $(TEST_SRC:%.c=$(B)/%)
@@ -121,7 +121,7 @@ endef
 $(foreach f,$(ISA_SRC:.c=),$(foreach i,$(ISAS),$(eval $(call isa_rule,$f,$i))))
 
 # Third-party headers are visible only to the folder that wraps them.
-flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring src/cli/hdf5_reader,$1),$(HDF5_CFLAGS))$(if $(findstring zarr,$1),$(ZARR_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS))
+flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring src/cli/hdf5_reader,$1),$(HDF5_CFLAGS))$(if $(findstring zarr,$1),$(ZARR_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS) $(CLI_CFLAGS))
 
 # lib/ is shared by all release builds: it is linked anew when the compiler, a flag or the list of sources
 # is another one than last time.
@@ -153,8 +153,8 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 
 # These tests also use the program's modules.
 CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
-CLI_TESTS := $(B)/test/unit/test_tiff $(B)/test/unit/test_score $(B)/test/unit/test_reproduce \
-             $(B)/test/unit/test_images $(B)/test/fuzz/test_image_fuzz $(B)/test/unit/test_zarr
+CLI_TESTS := $(addprefix $(B)/test/,unit/test_tiff unit/test_score unit/test_reproduce unit/test_import unit/test_report \
+             fuzz/test_import_fuzz unit/test_images unit/test_zarr fuzz/test_image_fuzz)
 $(CLI_TESTS): $(CLI_TEST_OBJ)
 $(CLI_TESTS): LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
 

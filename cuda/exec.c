@@ -256,7 +256,8 @@ static int element_bytes(const usplit_context *context)
     return cuda->half ? 2 : 4;
 }
 
-// Activations, inputs and staging; what convolutions need besides is known when they are compiled.
+// Activations, inputs and staging, heads, the gradient of a shared weight; what convolutions need besides is known when
+// they are compiled.
 static int64_t plan_bytes(const usplit_context *context, const us_plan *plan, int workers)
 {
     int64_t element = element_bytes(context), batch = plan->options.batch, inputs = 0;
@@ -265,7 +266,8 @@ static int64_t plan_bytes(const usplit_context *context, const us_plan *plan, in
     }
     int64_t pipes = plan->options.mode == US_PLAN_TRAIN ? 1 : workers;
     int64_t staging = inputs * 4 * (1 + US_CUDA_SLOTS), sums = 8 * batch * plan->n_sums;
-    return pipes * (plan->sample_floats * batch * element + staging + sums);
+    int64_t heads = us_pipe_head_floats(plan) * 4 * 2, shared = us_pipe_shared_weights(plan) * element;
+    return pipes * (plan->sample_floats * batch * element + staging + sums + heads + shared);
 }
 
 static int64_t device_bytes(const us_exec *e)
@@ -498,6 +500,7 @@ static usplit_status begin(us_exec *e, const us_trained *arrays, const us_tally 
                            .skipped = tally->skipped, .counted = tally->counted, .sum_loss = tally->sum_loss,
                            .sum_reconstruction = tally->sum_reconstruction, .sum_kl = tally->sum_kl,
                            .loss = tally->losses.loss, .norm = tally->gradient_norm};
+    memcpy(state->sum_level, tally->sum_level, sizeof tally->sum_level);
     US_CUDA_TRY(us_copy_up(s, e->state, state, sizeof *state));
     US_CUDA_TRY(us_stream_wait(s));
     return USPLIT_OK;
@@ -550,6 +553,7 @@ static usplit_status sync(us_exec *e, us_tally *tally, int arrays)
                         .sum_kl = state->sum_kl, .gradient_norm = state->norm,
                         .loss_scale = e->half ? state->loss_scale : tally->loss_scale,
                         .good_steps = e->half ? state->good_steps : tally->good_steps};
+    memcpy(tally->sum_level, state->sum_level, sizeof tally->sum_level);
     losses_of(e, &tally->losses);
     if (arrays) {
         US_TRY(download(e, e->params, e->arrays.params));

@@ -122,6 +122,8 @@ us_cu_optimiser us_exec_optimiser(const us_exec *e);
 
 // pipe.c
 us_cu_shape us_pipe_shape(const us_conv *conv, int batch, int half);    // of a plan's convolution
+int64_t us_pipe_shared_weights(const us_plan *plan);    // elements of the largest weight whose gradient is added to
+int64_t us_pipe_head_floats(const us_plan *plan);       // of a batch; 0 in training
 usplit_status us_pipe_make(us_pipe *pipe, us_exec *exec);
 void us_pipe_free(us_pipe *pipe);
 // Starts a run of n samples (training: runs[0] stands for all): fills the inputs, copies, launches. part: of a

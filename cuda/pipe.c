@@ -89,21 +89,21 @@ static usplit_status out_of_memory(int64_t bytes, const us_exec *e, const char *
             e->plan->graph->config.filters, e->plan->graph->size);
 }
 
-// Elements of the largest weight whose gradient is added to.
-static int64_t shared_weights(const us_exec *e)
+int64_t us_pipe_shared_weights(const us_plan *plan)
 {
     int64_t most = 0;
-    for (int i = 0; i < e->plan->n_convs; i++) {
-        const us_conv *c = &e->plan->convs[i];
-        int64_t count = c->adds_up ? e->plan->graph->params[c->weight].count : 0;
+    for (int i = 0; i < plan->n_convs; i++) {
+        const us_conv *c = &plan->convs[i];
+        int64_t count = c->adds_up ? plan->graph->params[c->weight].count : 0;
         most = count > most ? count : most;
     }
     return most;
 }
 
-static int64_t head_floats(const us_exec *e)
+int64_t us_pipe_head_floats(const us_plan *plan)
 {
-    return e->plan->tensors[e->plan->node_tensor[e->plan->graph->head]].floats * e->batch;
+    return plan->options.mode == US_PLAN_TRAIN
+               ? 0 : plan->tensors[plan->node_tensor[plan->graph->head]].floats * plan->options.batch;
 }
 
 static usplit_status allocate_device(us_pipe *p)
@@ -113,9 +113,9 @@ static usplit_status allocate_device(us_pipe *p)
     const piece parts[] = {
         {&p->arena, plan->sample_floats * e->batch * e->element},
         {&p->workspace, p->workspace_bytes},
-        {&p->weight_part, shared_weights(e) * e->element},
+        {&p->weight_part, us_pipe_shared_weights(plan) * e->element},
         {(void **)&p->inputs, e->input_floats * 4},
-        {(void **)&p->head, e->train ? 0 : head_floats(e) * 4},
+        {(void **)&p->head, us_pipe_head_floats(plan) * 4},
         {(void **)&p->kl_weight, (int64_t)e->batch * US_CU_LEVELS * 4},
         {(void **)&p->sums, ((int64_t)e->batch * plan->n_sums + 1) * 8},
         {(void **)&p->partials, (e->tables.n_partials + 1) * 8},
@@ -148,7 +148,7 @@ static usplit_status allocate_pinned(us_pipe *p)
         parts[n++] = (piece){(void **)&s->places, 2 * e->batch * (int64_t)sizeof *s->places};
         parts[n++] = (piece){(void **)&s->inputs, e->input_floats * 4};
     }
-    parts[n++] = (piece){(void **)&p->head_host, e->train ? 0 : head_floats(e) * 4};
+    parts[n++] = (piece){(void **)&p->head_host, us_pipe_head_floats(e->plan) * 4};
     int64_t bytes = lay(parts, n, NULL);
     const char *text = us_pinned_alloc((void **)&p->pinned, bytes);
     if (text) {
@@ -324,8 +324,9 @@ static usplit_status walk(us_pipe *p)
     US_TRY(walk_steps(p));
     if (!e->train) {
         int head = plan->node_tensor[plan->graph->head];
-        US_CUDA_TRY(us_cu_to_floats(p->stream, us_exec_element(e, p, head), p->head, head_floats(e), e->half));
-        US_CUDA_TRY(us_copy_down(p->stream, p->head_host, p->head, head_floats(e) * 4));
+        int64_t floats = us_pipe_head_floats(plan);
+        US_CUDA_TRY(us_cu_to_floats(p->stream, us_exec_element(e, p, head), p->head, floats, e->half));
+        US_CUDA_TRY(us_copy_down(p->stream, p->head_host, p->head, floats * 4));
     }
     return USPLIT_OK;
 }

@@ -93,7 +93,7 @@ typedef struct us_cu_state {
     float loss_scale;           // gradients are multiples of it; 1 in float32 (data 4.4)
     int32_t good_steps;         // since the scale last changed
     int64_t updates, skipped, counted;      // counted: steps in the sums below
-    double sum_loss, sum_reconstruction, sum_kl;
+    double sum_loss, sum_reconstruction, sum_kl, sum_level[US_CU_LEVELS];
     // of the last step
     double loss, reconstruction, kl, channel[US_CU_LEVELS], level[US_CU_LEVELS];
     double norm;                // of the gradient, unscaled; NaN where the loss was not finite

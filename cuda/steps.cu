@@ -333,6 +333,9 @@ US_DEVICE void decide(us_cu_state *s, const us_cu_run *run, double total, int ha
         s->sum_loss += s->loss;
         s->sum_reconstruction += s->reconstruction;
         s->sum_kl += s->kl;
+        for (int i = 0; i < US_CU_LEVELS; i++) {
+            s->sum_level[i] += s->level[i];
+        }
     } else {
         s->skipped++;
     }

@@ -570,6 +570,9 @@ typedef struct usplit_trainer_epoch {
     size_t struct_size;
     int64_t step;
     double loss, reconstruction_loss, kl_loss, val_psnr, val_loss, learning_rate, seconds;
+    double kl_level[USPLIT_MAX_LEVELS]; /* mean KL per latent element of every level, level 0 first, after free bits;
+                                   kl_loss is their mean. NaN: no such level, no KL there, or an epoch of a version
+                                   that did not keep it */
 } usplit_trainer_epoch;
 
 USPLIT_API usplit_status usplit_trainer_options_init(usplit_trainer_options *options, size_t struct_size);
@@ -590,6 +593,7 @@ USPLIT_API usplit_status usplit_trainer_step(usplit_trainer *trainer);
 /* Writes the resumable checkpoint now. */
 USPLIT_API usplit_status usplit_trainer_save(usplit_trainer *trainer, const char *file);
 USPLIT_API usplit_status usplit_trainer_info(const usplit_trainer *trainer, usplit_trainer_facts *facts);
+/* Of a finished epoch, 0-based. This one may also be called from the progress callback of the trainer's own run. */
 USPLIT_API usplit_status usplit_trainer_get_epoch(const usplit_trainer *trainer, int32_t epoch,
                                                   usplit_trainer_epoch *row);
 /* From any thread, or a signal handler: the running call stops at the end of its step. */

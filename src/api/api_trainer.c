@@ -123,6 +123,7 @@ usplit_status usplit_trainer_get_epoch(const usplit_trainer *trainer, int32_t ep
     usplit_trainer_epoch r = {.struct_size = sizeof r, .step = e->step, .loss = e->loss,
                               .reconstruction_loss = e->reconstruction, .kl_loss = e->kl, .val_psnr = e->val_psnr,
                               .val_loss = e->val_loss, .learning_rate = e->learning_rate, .seconds = e->seconds};
+    memcpy(r.kl_level, e->level, sizeof r.kl_level);
     return us_struct_write(row, &r, sizeof r, "row");
 }
 

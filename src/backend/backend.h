@@ -73,7 +73,7 @@ typedef struct us_trained {
 // What the steps of a training have added up to since us_iterate_begin (iterate.h).
 typedef struct us_tally {
     int64_t updates, skipped, counted;          // optimiser steps ever; steps left out; steps in the sums
-    double sum_loss, sum_reconstruction, sum_kl;
+    double sum_loss, sum_reconstruction, sum_kl, sum_level[USPLIT_MAX_LEVELS];
     us_losses losses;                           // of the last step
     double gradient_norm;                       // of the last step; NaN where the loss was not finite
     double loss_scale;                          // fp16 training (data 4.4); 1: none

@@ -82,6 +82,9 @@ usplit_status us_iterate_step(us_iterate *it, const us_run *run, const us_update
     t->sum_loss += t->losses.loss;
     t->sum_reconstruction += t->losses.reconstruction;
     t->sum_kl += t->losses.kl;
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        t->sum_level[i] += t->losses.level[i];
+    }
     t->counted++;
     return USPLIT_OK;
 }

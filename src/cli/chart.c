@@ -60,7 +60,7 @@ static void find_range(frame *f)
         low = 0;
         high = 1;
     }
-    double pad = high > low ? 0.06 * (high - low) : 1;
+    double pad = high > low ? 0.06 * (high - low) : high != 0 ? 0.1 * fabs(high) : 1;
     f->low = low - pad;
     f->high = high + pad;
     f->step = plot_step(f->high - f->low, 6);
@@ -115,7 +115,7 @@ static void draw_line(const frame *f, const chart_line *l)
         }
     }
     fputs("'/>", f->file);
-    for (int i = 0; i < l->n; i++) {
+    for (int i = 0; i < l->n && !l->bare; i++) {
         if (isfinite(l->y[i])) {
             fprintf(f->file, "<circle cx='%.1f' cy='%.1f' r='3' stroke='%s' fill='%s'/>", x_of(f, l->x[i]),
                     y_of(f, l->y[i]), colour, l->dashed ? "#fff" : colour);
@@ -147,6 +147,27 @@ static void draw_legend(const frame *f)
     }
 }
 
+static void draw_panel(frame *f)
+{
+    find_range(f);
+    draw_axes(f);
+    for (int k = 0; k < f->panel->n_lines; k++) {
+        draw_line(f, &f->panel->lines[k]);
+    }
+    draw_legend(f);
+}
+
+void chart_put(FILE *file, const chart_panel *panel)
+{
+    frame f = {.file = file, .panel = panel};
+    fprintf(file, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' role='img' aria-label='", WIDTH,
+            HEIGHT + n_named(panel) * LEGEND);
+    put_text(file, panel->title);
+    fputs("'>\n", file);
+    draw_panel(&f);
+    fputs("</svg>\n", file);
+}
+
 int chart_write(const char *path, const char *title, const chart_panel *panels, int n)
 {
     files_output out;
@@ -169,12 +190,7 @@ int chart_write(const char *path, const char *title, const chart_panel *panels, 
         frame f = {.file = out.file, .panel = &panels[i]};
         f.left = i % columns * WIDTH;
         f.top = HEAD + i / columns * cell;
-        find_range(&f);
-        draw_axes(&f);
-        for (int k = 0; k < panels[i].n_lines; k++) {
-            draw_line(&f, &panels[i].lines[k]);
-        }
-        draw_legend(&f);
+        draw_panel(&f);
     }
     fputs("</svg>\n", out.file);
     return files_commit(&out);

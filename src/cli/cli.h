@@ -64,5 +64,6 @@ int cmd_doctor(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_dip(int argc, char **argv);
+int cmd_import(int argc, char **argv);
 
 #endif

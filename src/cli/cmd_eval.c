@@ -24,7 +24,7 @@ typedef struct eval_args {
     machine_args machine;
     tiler_args tiler;
     arg_list channels;
-    const char *names, *picture, *out, *axes;
+    const char *names, *picture, *out, *report, *axes;
     int64_t drop_last;
     int overwrite, json, quiet;
 } eval_args;
@@ -42,6 +42,7 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
          "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--picture", NULL, ARG_TEXT, &a->picture, 0, 0, "FILE.png", "best, median and worst frame"},
+        {"--report", NULL, ARG_TEXT, &a->report, 0, 0, "FILE.html", "those frames and the scores of all, as a page"},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "FOLDER", "split frames as TIFF files"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "scores as JSON instead of the table"},
@@ -132,6 +133,9 @@ int cmd_eval(int argc, char **argv)
     if (a.picture != NULL && files_exists(a.picture) && !a.overwrite) {
         return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a.picture);
     }
+    if (a.report != NULL && files_exists(a.report) && !a.overwrite) {
+        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a.report);
+    }
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
     CLI_TRY(score_tiler_options(&options.tiler, &a.tiler));
@@ -168,6 +172,9 @@ int cmd_eval(int argc, char **argv)
     }
     if (a.picture != NULL) {
         CLI_TRY(score_picture(&s, model, &reader, &options, a.picture, name_of, &set));
+    }
+    if (a.report != NULL) {
+        CLI_TRY(score_report(&s, model, &reader, &options, a.report, rest.items[0], name_of, &set));
     }
 done:
     score_free(&s);

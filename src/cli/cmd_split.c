@@ -8,12 +8,12 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/picture.h"
+#include "cli/images.h"
 #include "cli/progress.h"
 #include "cli/score.h"
 #include "cli/setup.h"
+#include "cli/split_preview.h"
 #include "cli/text.h"
-#include "cli/images.h"
 
 static const arg_usage usage = {
     "split", "model.h5 image.tif [...] -o out.tif|folder [options]",
@@ -41,6 +41,7 @@ typedef struct split_job {      // one image on its way through
     int n_channels;
     float scale;                // input is multiplied by it: 1, or 1/K for sums
     float *preview_input, *preview_output;      // of the first page, when a preview is wanted
+    int preview_planes;         // in preview_output: channels, and their deviations where there are
 } split_job;
 
 typedef struct split_total {    // of all pages of all images
@@ -63,7 +64,8 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
          "of the files in a folder (tif, for ImageJ)"},
         {"--deviations", NULL, ARG_FLAG, &a->deviations, 0, 0, NULL,
          "also write the deviation of every pixel over samples and shifts"},
-        {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png", "picture of the first page"},
+        {"--preview", NULL, ARG_TEXT, &a->preview, 0, 0, "FILE.png",
+         "picture of the first page: input, channels, what is left over, deviations"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "what was done as JSON on standard output"},
         {"--quiet", "-q", ARG_FLAG, &a->quiet, 0, 0, NULL, "no progress, no report"},
@@ -109,7 +111,7 @@ static int32_t write_rows(int64_t row, int64_t n_rows, const float *src, void *u
 {
     split_job *job = user;
     if (job->preview_output != NULL && job->place == 0) {
-        for (int c = 0; c < job->n_channels; c++) {
+        for (int c = 0; c < job->preview_planes; c++) {
             memcpy(job->preview_output + (c * job->height + row) * job->width, src + c * n_rows * job->width,
                    sizeof *src * (size_t)(n_rows * job->width));
         }
@@ -131,33 +133,10 @@ static void add_result(split_total *total, const usplit_tiler_result *r, int64_t
 
 static int write_preview(const split_job *job, const usplit_model_facts *model, const char *path)
 {
-    enum { MAX_COLUMNS = 1 + USPLIT_MAX_CHANNELS };
-    int rc = CLI_OK;
-    picture_cell cells[MAX_COLUMNS];
-    char headings[MAX_COLUMNS][48];
-    char name[USPLIT_NAME_BYTES];
-    int64_t height = job->height, width = job->width, n = height * width;
-    memset(cells, 0, sizeof cells);
-    for (int k = 0; k <= job->n_channels; k++) {
-        cells[k].pixels = k == 0 ? job->preview_input : job->preview_output + (k - 1) * n;
-        cells[k].map = k == 0 ? PICTURE_MAP_GREY : PICTURE_MAP_COLOUR + k - 1;
-        CLI_TRY(picture_range(cells[k].pixels, n, 0.005, 0.995, &cells[k].low, &cells[k].high));
-        snprintf(headings[k], sizeof headings[k], "%.47s",
-                 k == 0 ? "input" : setup_channel_name(model, k - 1, name, sizeof name));
-        snprintf(cells[k].caption, sizeof cells[k].caption, "%.4g to %.4g", cells[k].low, cells[k].high);
-    }
     double pixel_size = job->facts.pixel_width > 0 ? job->facts.pixel_width : model->pixel_size;
-    picture_panel panel = {.n_rows = 1,
-                           .n_columns = 1 + job->n_channels,
-                           .headings = headings,
-                           .heights = &height,
-                           .widths = &width,
-                           .cells = cells,
-                           .pixel_size = pixel_size,
-                           .footer = "contrast: 0.5 to 99.5 percent of the pixels of each image"};
-    rc = picture_write_panel(path, &panel);
-done:
-    return rc;
+    int deviations = job->preview_planes > job->n_channels;
+    return split_preview_write(path, model, job->height, job->width, job->preview_input, job->preview_output,
+                               deviations, pixel_size);
 }
 
 // All pages of one output stack have one size.
@@ -263,8 +242,9 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
     CLI_TRY(check_pages(&job, name, a->first, end));
     if (preview) {
         job.preview_input = cli_alloc((size_t)(job.height * job.width), sizeof(float));
+        job.preview_planes = facts->channels * (a->deviations ? 2 : 1);
         job.preview_output =
-            cli_alloc((size_t)(job.height * job.width), sizeof(float) * (size_t)facts->channels);
+            cli_alloc((size_t)(job.height * job.width), sizeof(float) * (size_t)job.preview_planes);
         if (job.preview_input == NULL || job.preview_output == NULL) {
             rc = CLI_FAILED;
             goto done;
@@ -378,15 +358,19 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
                                                               : files_list_add(images, cli_format("%s", item)));
     }
     int to_file = image_is_written(a->out);
+    if (image_is_file(a->out) && !to_file) {
+        return cli_error(CLI_USAGE, "%s: files of this kind are read, not written; .tif and .ome.tif are", a->out);
+    }
     if (to_file && images->n > 1) {
         return cli_error(CLI_USAGE, "%zu images do not fit into one file; name a folder with -o", images->n);
     }
     for (size_t i = 0; i < images->n; i++) {
-        image_file *probe = NULL;        // better to fail now than after an hour
+        image_file *probe = NULL;       // better to fail now than after an hour
         CLI_TRY(image_open_axes(&probe, images->paths[i], a->axes));
         image_close(probe);
         char *stem = files_stem(images->paths[i]);
-        char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.%s", a->out, stem, formats[a->format]);
+        char *path = to_file ? cli_format("%s", a->out)
+                             : cli_format("%s/%s_split.%s", a->out, stem, formats[a->format]);
         free(stem);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(outputs->paths[k], path) == 0) {

@@ -29,7 +29,7 @@ typedef struct train_args {
     const char *data, *out, *names, *history;
     int64_t batch, epochs, steps, steps_per_epoch, val_patches, patience, lr_patience, memory;
     double minutes, lr, kl_weight, free_bits, clip_norm, clip_quantile, test_fraction, padding_value;
-    int padding, resume, overwrite, json, quiet;
+    int padding, resume, overwrite, json, quiet, no_report;
 } train_args;
 
 static int parse(train_args *a, int argc, char **argv)
@@ -83,8 +83,9 @@ static int parse(train_args *a, int argc, char **argv)
         {"--memory", NULL, ARG_BYTES, &a->memory, 0, 0, "SIZE", "limit of planned memory, like 4G"},
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "FILE.h5",
-         "best model; beside it FILE.last.h5 to go on from, FILE.svg with curves"},
+         "best model; beside it FILE.last.h5 to go on from, FILE.svg with curves, FILE.html with a report"},
         {"--history", NULL, ARG_TEXT, &a->history, 0, 0, "FILE.csv", "one row per epoch"},
+        {"--no-report", NULL, ARG_FLAG, &a->no_report, 0, 0, NULL, "no FILE.html"},
         {"--resume", NULL, ARG_FLAG, &a->resume, 0, 0, NULL, "go on from FILE.last.h5"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "result as JSON on standard output"},
@@ -227,6 +228,19 @@ static void print_result(const train_args *a, const train_files *files, const us
     }
 }
 
+// As it could be typed again; to free.
+static char *command_line(int argc, char **argv)
+{
+    char *text = cli_format("usplit train");
+    for (int i = 0; i < argc; i++) {
+        int plain = argv[i][0] != '\0' && argv[i][strcspn(argv[i], " \t\n\"'\\$`&|;<>()*?[]#~!{}")] == '\0';
+        char *longer = cli_format(plain ? "%s %s" : "%s '%s'", text, argv[i]);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
 int cmd_train(int argc, char **argv)
 {
     train_args a;
@@ -241,7 +255,7 @@ int cmd_train(int argc, char **argv)
     usplit_model_options network;
     usplit_trainer_options options;
     usplit_trainer_facts result;
-    char *names = NULL;
+    char *names = NULL, *command = NULL;
     int rc = parse(&a, argc, argv);
     if (rc != 0) {
         return rc == ARGS_HELP ? CLI_OK : rc;
@@ -271,6 +285,8 @@ int cmd_train(int argc, char **argv)
     }
     run.pixel_size = set.pixel_size;
     run.resume = a.resume;
+    run.command = command = command_line(argc, argv);
+    files.report = a.no_report ? NULL : files_with_ending(a.out, ".h5", ".html");
     run.quiet = a.quiet;
     frames_free(&set);
     CLI_TRY(trainer_options(&options, &a));
@@ -285,5 +301,6 @@ done:
     frames_free(&set);
     train_files_free(&files);
     free(names);
+    free(command);
     return rc;
 }

@@ -22,6 +22,7 @@ static const command commands[] = {
     {"doctor", "what this machine offers, and whether it computes right", cmd_doctor},
     {"synth", "write synthetic images to try things on", cmd_synth},
     {"dip", "take one image apart without training (Double-DIP, a baseline)", cmd_dip},
+    {"import", "a model file of a checkpoint of the published PyTorch code", cmd_import},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

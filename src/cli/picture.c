@@ -3,12 +3,13 @@
 #include "cli/picture.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 
-enum { PANEL_WIDTH = 1600, MARGIN = 16, GAP = 6, MAX_CELL = 384, MIN_CELL = 96, GLYPH = 6, LINE = 9 };
+enum { PANEL_WIDTH = 1600, MARGIN = 16, GAP = 6, MAX_CELL = 384, MIN_CELL = 96, GLYPH = 6, LINE = 9, SHADES = 250 };
 
 static const unsigned char ink[3] = {235, 235, 235}, faint[3] = {160, 160, 160}, paper[3] = {18, 18, 20};
 
@@ -82,9 +83,8 @@ static void colour_of(int32_t map, double v, unsigned char *rgb)
 {
     static const double tints[][3] = {{0.15, 1, 0.3},  {1, 0.25, 0.9}, {0.2, 0.85, 1}, {1, 0.85, 0.15},
                                       {1, 0.3, 0.25}, {0.45, 0.5, 1}, {1, 0.55, 0.1}, {0.9, 0.9, 0.9}};
-    if (!isfinite(v)) {
-        v = 0;
-    }
+    // so few that an image and its scale bar have a palette (png.c)
+    v = isfinite(v) ? floor((v < 0 ? 0 : v > 1 ? 1 : v) * SHADES + 0.5) / SHADES : 0;
     if (map == PICTURE_MAP_SIGNED) {        // blue below, red above, dark at zero
         double d = 2 * v - 1;
         rgb[0] = level(0.08 + (d > 0 ? 1.2 * d : 0) + (fabs(d) > 0.7 ? fabs(d) - 0.7 : 0));
@@ -92,7 +92,6 @@ static void colour_of(int32_t map, double v, unsigned char *rgb)
         rgb[2] = level(0.09 + (d < 0 ? -1.2 * d : 0) + (fabs(d) > 0.7 ? fabs(d) - 0.7 : 0));
         return;
     }
-    v = v < 0 ? 0 : v > 1 ? 1 : v;
     for (int k = 0; k < 3; k++) {
         double tint = map >= PICTURE_MAP_COLOUR ? tints[(map - PICTURE_MAP_COLOUR) % 8][k] : 1;
         rgb[k] = level(v * (tint + (1 - tint) * v * v));
@@ -166,6 +165,94 @@ static void put_scale_bar(picture *p, int64_t x, int64_t y, const window *w, dou
     free(text);
 }
 
+// ---- Histograms -------------------------------------------------------------------------------------------------
+
+enum { HISTOGRAM = 84 };        // height, with the numbers under it
+
+void picture_histogram(const float *pixels, int64_t n, double from, double to, double share[PICTURE_BINS])
+{
+    double width = (to - from) / PICTURE_BINS;
+    memset(share, 0, PICTURE_BINS * sizeof *share);
+    for (int64_t i = 0; i < n; i++) {
+        double v = pixels[i];
+        if (v >= from && v <= to && width > 0) {
+            int bin = (int)((v - from) / width);
+            share[bin < PICTURE_BINS ? bin : PICTURE_BINS - 1] += 1.0 / (double)n;
+        }
+    }
+}
+
+// Shares down to one pixel in ten thousand, the largest as high as there is room.
+static int64_t bar_height(double share, double most, int64_t room)
+{
+    const double least = 1e-4;
+    return share <= least || most <= least ? 0 : lrint((double)room * log(share / least) / log(most / least));
+}
+
+// The truth as an area, what the cell shows as a line in its colour.
+static void put_histogram(picture *p, int64_t x, int64_t y, int64_t width, int64_t n, const picture_cell *cell)
+{
+    static const unsigned char floor_of[3] = {34, 34, 38}, area[3] = {112, 112, 118};
+    double truth[PICTURE_BINS], split[PICTURE_BINS], most = 0;
+    unsigned char colour[3];
+    char text[32];
+    int64_t room = HISTOGRAM - LINE - 9, before = 0;
+    picture_histogram(cell->truth, n, cell->from, cell->to, truth);
+    picture_histogram(cell->pixels, n, cell->from, cell->to, split);
+    for (int k = 0; k < PICTURE_BINS; k++) {
+        most = fmax(most, fmax(truth[k], split[k]));
+    }
+    colour_of(cell->map, 0.65, colour);
+    fill(p, x, y, width, room + 1, floor_of);
+    for (int k = 0; k < PICTURE_BINS; k++) {
+        int64_t left = x + k * width / PICTURE_BINS, right = x + (k + 1) * width / PICTURE_BINS;
+        int64_t back = bar_height(truth[k], most, room), front = bar_height(split[k], most, room);
+        int64_t low = front < before ? front : before, high = front > before ? front : before;
+        fill(p, left, y + room - back + 1, right - left, back, area);
+        fill(p, left, y + room - front, right - left, 2, colour);
+        fill(p, left, y + room - high, 2, high - low + 2, colour);      // up or down to this bin
+        before = front;
+    }
+    snprintf(text, sizeof text, "%.4g", cell->from);
+    put_text(p, x, y + room + 5, width / 2, 1, faint, text);
+    snprintf(text, sizeof text, "%.4g", cell->to);
+    put_text(p, x + width - text_width(text, 1), y + room + 5, width / 2, 1, faint, text);
+}
+
+// Room under a row of the panel for its histograms.
+static int64_t histogram_room(const picture_panel *panel, int row)
+{
+    for (int c = 0; c < panel->n_columns; c++) {
+        if (panel->cells[row * panel->n_columns + c].truth != NULL) {
+            return HISTOGRAM;
+        }
+    }
+    return 0;
+}
+
+// A caption may run on under the cells to its right that have none.
+static int64_t caption_room(const picture_panel *panel, int cell, int64_t shown)
+{
+    int64_t room = shown;
+    for (int next = cell + 1; next % panel->n_columns != 0 && panel->cells[next].caption[0] == '\0'; next++) {
+        room += GAP + shown;
+    }
+    return room;
+}
+
+// One size for all captions: large when all fit so.
+static int caption_scale(const picture_panel *panel, int64_t shown)
+{
+    for (int i = 0; i < panel->n_rows * panel->n_columns; i++) {
+        if (text_width(panel->cells[i].caption, 2) > caption_room(panel, i, shown) + 2) {
+            return 1;
+        }
+    }
+    return 2;
+}
+
+// ---- The panel --------------------------------------------------------------------------------------------------
+
 static int64_t cell_side(const picture_panel *panel)
 {
     int64_t side = (PANEL_WIDTH - 2 * MARGIN - (panel->n_columns - 1) * GAP) / panel->n_columns;
@@ -182,13 +269,14 @@ int picture_write_panel(const char *path, const picture_panel *panel)
     for (int r = 0; r < panel->n_rows; r++) {
         window w = choose_window(panel->heights[r], panel->widths[r], cell);
         shown = w.shown_width > shown ? w.shown_width : shown;
-        p.height += w.shown_height + CAPTION + GAP;
+        p.height += w.shown_height + CAPTION + GAP + histogram_room(panel, r);
     }
     p.width = 2 * MARGIN + panel->n_columns * (shown + GAP) - GAP;
     p.rgb = cli_alloc((size_t)p.height, 3 * (size_t)p.width);
     if (p.rgb == NULL) {
         return CLI_FAILED;
     }
+    int captions = caption_scale(panel, shown);
     fill(&p, 0, 0, p.width, p.height, paper);
     if (panel->title != NULL) {
         put_fitting(&p, MARGIN, y, p.width - 2 * MARGIN, ink, panel->title);
@@ -205,13 +293,18 @@ int picture_write_panel(const char *path, const picture_panel *panel)
             int64_t x = MARGIN + c * (shown + GAP);
             if (now->pixels != NULL) {
                 put_image(&p, x, y, now, panel->widths[r], &w);
-                put_fitting(&p, x, y + w.shown_height + 4, shown, faint, now->caption);
+                put_text(&p, x, y + w.shown_height + 4, caption_room(panel, r * panel->n_columns + c, shown), captions,
+                         faint, now->caption);
+            }
+            if (now->pixels != NULL && now->truth != NULL) {
+                put_histogram(&p, x, y + w.shown_height + CAPTION, w.shown_width, panel->heights[r] * panel->widths[r],
+                              now);
             }
         }
-        if (panel->pixel_size > 0) {
+        if (panel->pixel_size > 0 && panel->cells[r * panel->n_columns].pixels != NULL) {
             put_scale_bar(&p, MARGIN, y, &w, panel->pixel_size);
         }
-        y += w.shown_height + CAPTION + GAP;
+        y += w.shown_height + CAPTION + GAP + histogram_room(panel, r);
     }
     if (panel->footer != NULL) {
         put_text(&p, MARGIN, y, p.width - 2 * MARGIN, 1, faint, panel->footer);
@@ -219,6 +312,23 @@ int picture_write_panel(const char *path, const picture_panel *panel)
     int rc = png_write(path, &p);
     free(p.rgb);
     return rc;
+}
+
+int picture_make_cell(picture *p, const picture_cell *cell, int64_t height, int64_t width, int64_t side,
+                      double pixel_size)
+{
+    window w = choose_window(height, width, side);
+    p->height = w.shown_height;
+    p->width = w.shown_width;
+    p->rgb = cli_alloc((size_t)p->height, 3 * (size_t)p->width);
+    if (p->rgb == NULL) {
+        return CLI_FAILED;
+    }
+    put_image(p, 0, 0, cell, width, &w);
+    if (pixel_size > 0) {
+        put_scale_bar(p, 0, 0, &w, pixel_size);
+    }
+    return CLI_OK;
 }
 
 static int by_value(const void *a, const void *b)

@@ -3,6 +3,7 @@
 #ifndef CLI_PICTURE_H
 #define CLI_PICTURE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 extern const unsigned char picture_font[95][7];
@@ -21,6 +22,8 @@ typedef struct picture_cell {
     int32_t reserved0;
     double low, high;           // shown black and full; SIGNED: 0 lies in the middle
     char caption[48];           // under the image
+    const float *truth;         // of the same size: a histogram of both under the caption; NULL: none
+    double from, to;            // of the histogram; values outside are not counted
 } picture_cell;
 
 typedef struct picture_panel {
@@ -34,11 +37,21 @@ typedef struct picture_panel {
 } picture_panel;
 
 int picture_write_panel(const char *path, const picture_panel *panel);
+// One cell as a picture of its own, as large as fits in side x side; its pixels go to the caller, free(p->rgb).
+int picture_make_cell(picture *p, const picture_cell *cell, int64_t height, int64_t width, int64_t side,
+                      double pixel_size);
+
+enum { PICTURE_BINS = 64 };
+
+// Share of the pixels in each of PICTURE_BINS equal bins of [from, to].
+void picture_histogram(const float *pixels, int64_t n, double from, double to, double share[PICTURE_BINS]);
 
 // Grey levels that a share of the pixels lies under (0.005 and 0.995, say); a sample of them is looked at.
 int picture_range(const float *pixels, int64_t n, double low_share, double high_share, double *low,
                   double *high);
 
 int png_write(const char *path, const picture *p);
+// The same file in memory, to free.
+int png_encode(const picture *p, unsigned char **bytes, size_t *n);
 
 #endif

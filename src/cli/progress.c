@@ -72,6 +72,12 @@ static void end_of_epoch(progress *p, const usplit_progress *now)
     row.val_psnr = now->val_psnr;
     row.learning_rate = now->learning_rate;
     row.seconds = NAN;
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        row.kl_level[i] = NAN;
+    }
+    if (p->trainer != NULL && usplit_trainer_get_epoch(p->trainer, now->epoch, &row) != USPLIT_OK) {
+        row.struct_size = sizeof row;       // what the callback says is enough
+    }
     if (progress_add_row(p, &row) != 0) {
         cli_error_clear();      // the curves are no reason to stop
     }
@@ -102,6 +108,9 @@ int32_t progress_train(const usplit_progress *now, void *user)
         if (progress_write_curves(p) != 0) {
             cli_error_clear();  // tried again at the end, where it counts
         }
+    }
+    if (ended && p->epoch != NULL) {
+        p->epoch(p, p->epoch_user);
     }
     return 0;
 }

@@ -14,10 +14,13 @@ typedef struct progress {
     int line_open;              // a rewriting line is on the screen
     int32_t max_epochs;
     double val_psnr;            // last known; NaN: none
-    usplit_trainer_epoch *rows; // of finished epochs; loss parts and val_loss are NaN until the end
+    usplit_trainer_epoch *rows; // of finished epochs; without a trainer, loss parts and val_loss are NaN
     int64_t n_rows;
     const char *curves;         // SVG rewritten after epochs; NULL: none
     const char *history;        // CSV likewise
+    const usplit_trainer *trainer;      // asked for the whole row of an epoch; NULL: what the callback says
+    void (*epoch)(const struct progress *p, void *user);    // after every epoch; NULL: nobody
+    void *epoch_user;
     const char *what;           // tiles: "frame 2/10", Double-DIP: "crop 2/6"
 } progress;
 

@@ -90,6 +90,8 @@ typedef struct repro_experiment {
     const char *picture, *picture_title;            // panel of images: file name; NULL: none
     const char *pictured[REPRO_MAX_PICTURED];       // keys of its rows
     const char *pictured_task;                      // key; NULL: all
+    int histograms;             // 1: of what each system makes of a channel, against the truth, in the picture too
+    int seams;                  // 1: the table says how much borders of tiles stand out
     const char *note;           // printed under the table
 } repro_experiment;
 
@@ -111,7 +113,7 @@ typedef struct repro_scale {
     int64_t val_patches, test_frames;       // at most
     int64_t dip_iterations, dip_crops;      // of a crop; of a frame
     double learning_rate;
-    int32_t no_dropout, kinds;
+    int32_t no_dropout, kinds, curves;      // curves: of critters, per channel; 64 pixels have no room for five
     int32_t shrink;             // patches, pads and critter frames are so many times smaller
 } repro_scale;
 
@@ -171,6 +173,7 @@ void repro_settings_hash(char hash[17], const repro_pair *pairs, int n, const ch
 typedef struct repro_quality {
     double ri_psnr[USPLIT_MAX_CHANNELS], psnr[USPLIT_MAX_CHANNELS], ssim[USPLIT_MAX_CHANNELS];
     double mean_ri_psnr, mean_ssim;
+    double seam;                // steps across borders of tiles over those inside, mean over channels; NaN: not known
     char error[200];            // why there are none; else ""
 } repro_quality;
 
@@ -233,6 +236,7 @@ repro_score repro_published(const repro_run *run);
 double repro_or_nan(double published);              // NaN for 0
 double repro_psnr(const repro_run *run, int k);     // of evaluation k, mean over channels; NaN: not done
 double repro_ssim(const repro_run *run, int k);
+double repro_seam(const repro_run *run, int k);
 const char *repro_reason(const repro_run *run);     // why it is not done
 int repro_figures(const repro_request *request, const repro_run *runs, int n);
 // A short table for the terminal.

@@ -40,7 +40,7 @@ static void csv_head(FILE *file, const repro_experiment *e, int channels)
             fprintf(file, "%s_ri_psnr_%d,%s_psnr_%d,%s_ssim_%d,", e->evals[k].key, c, e->evals[k].key, c,
                     e->evals[k].key, c);
         }
-        fprintf(file, "%s_ri_psnr,%s_ssim,", e->evals[k].key, e->evals[k].key);
+        fprintf(file, "%s_ri_psnr,%s_ssim,%s_seam,", e->evals[k].key, e->evals[k].key, e->evals[k].key);
     }
     fputs("input_ri_psnr,input_ssim,patch,filters,batch,steps,epochs,patches,patches_of_64,parameters,planned_bytes,"
           "peak_bytes,data_bytes,paper_gib,train_seconds,eval_seconds,best_val_psnr,test_frames,device,folder\n", file);
@@ -70,6 +70,7 @@ static void csv_row(FILE *file, const repro_experiment *e, const repro_run *run,
         }
         csv_real(file, repro_psnr(run, k));
         csv_real(file, repro_ssim(run, k));
+        csv_real(file, repro_seam(run, k));
     }
     csv_real(file, done ? r->input_ri_psnr : NAN);
     csv_real(file, done ? r->input_ssim : NAN);

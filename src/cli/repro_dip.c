@@ -111,6 +111,7 @@ static void take_means(repro_result *r, const crop_row *rows, int n)
         }
     }
     repro_quality *q = &r->quality[0];
+    q->seam = NAN;              // crops are not made of tiles
     for (int c = 0; c < 2; c++) {
         q->ri_psnr[c] = mean[RI_PSNR_1 + c];
         q->ssim[c] = mean[SSIM_1 + c];

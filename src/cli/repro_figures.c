@@ -151,9 +151,31 @@ typedef struct shown {          // one row of the panel: a task and the runs on 
     const repro_run *any;
 } shown;
 
+// One range for the truth and all that is made of it, but for the outermost pixels.
+static int set_histograms(picture_cell *truth, int n_systems, int64_t n)
+{
+    int rc;
+    double low, high;
+    CLI_TRY(picture_range(truth->pixels, n, 0.0005, 0.9995, &truth->from, &truth->to));
+    for (int s = 1; s <= n_systems; s++) {
+        if (truth[s].pixels != NULL) {
+            CLI_TRY(picture_range(truth[s].pixels, n, 0.0005, 0.9995, &low, &high));
+            truth->from = low < truth->from ? low : truth->from;
+            truth->to = high > truth->to ? high : truth->to;
+        }
+    }
+    for (int s = 1; s <= n_systems; s++) {
+        truth[s].truth = truth->pixels;
+        truth[s].from = truth->from;
+        truth[s].to = truth->to;
+    }
+done:
+    return rc;
+}
+
 // Columns: the input, then for every channel the truth and what each system makes of it.
-static int fill_row(const shown *row, int n_systems, int channels, picture_cell *cells, int64_t *height,
-                    int64_t *width)
+static int fill_row(const shown *row, const repro_experiment *e, int n_systems, int channels, picture_cell *cells,
+                    int64_t *height, int64_t *width)
 {
     int rc, at = 1;
     float *plane;
@@ -180,6 +202,9 @@ static int fill_row(const shown *row, int n_systems, int channels, picture_cell 
             snprintf(split->caption, sizeof split->caption, "%s [%s] dB",
                      text_decibel(run->result.example_ri_psnr[c]).text,
                      text_decibel(run->result.quality[0].ri_psnr[c]).text);
+        }
+        if (e->histograms) {
+            CLI_TRY(set_histograms(truth, n_systems, *height * *width));
         }
     }
     rc = CLI_OK;
@@ -236,6 +261,9 @@ static int choose(const repro_request *request, const repro_run *runs, int n, sh
     return n_rows;
 }
 
+#define FOOTER "The first test frame, its central part. True and split share their contrast. RI-PSNR of the whole " \
+               "frame, and in brackets of the test set."
+
 static int write_picture(const repro_request *request, const repro_run *runs, int n)
 {
     int rc, n_systems = 0;
@@ -254,14 +282,15 @@ static int write_picture(const repro_request *request, const repro_run *runs, in
         goto done;
     }
     for (int r = 0; r < n_rows; r++) {
-        CLI_TRY(fill_row(&rows[r], n_systems, channels, cells + r * columns, &heights[r], &widths[r]));
+        CLI_TRY(fill_row(&rows[r], request->experiment, n_systems, channels, cells + r * columns, &heights[r],
+                         &widths[r]));
     }
     fill_headings(request, rows[0].any, n_systems, channels, headings);
     picture_panel panel = {
         .n_rows = n_rows, .n_columns = columns, .headings = headings, .heights = heights, .widths = widths,
         .cells = cells, .title = request->experiment->picture_title,
-        .footer = "The first test frame, its central part. True and split share their contrast. RI-PSNR of the whole "
-                  "frame, and in brackets of the test set.",
+        .footer = request->experiment->histograms ? FOOTER " Grey levels: true in grey, split in colour; logarithmic."
+                                                  : FOOTER,
     };
     CLI_TRY(picture_write_panel(path, &panel));
 done:

@@ -32,6 +32,11 @@ double repro_ssim(const repro_run *run, int k)
     return run->done ? run->result.quality[k].mean_ssim : NAN;
 }
 
+double repro_seam(const repro_run *run, int k)
+{
+    return run->done ? run->result.quality[k].seam : NAN;
+}
+
 // A cell of a Markdown row; nothing for a number that is not there.
 static void cell(FILE *file, const char *format, double value)
 {
@@ -162,8 +167,12 @@ static void head_of_table(FILE *file, const repro_experiment *e)
 {
     int columns = 12;
     fputs("| system | RI-PSNR paper | ours | diff. | SSIM paper | ours | diff. | by channel, dB / SSIM |", file);
+    if (e->seams) {
+        fprintf(file, " seam, %s |", e->evals[0].title);
+        columns++;
+    }
     for (int k = 1; k < e->n_evals; k++) {
-        fprintf(file, " %s, dB / SSIM |", e->evals[k].title);
+        fprintf(file, " %s, dB / SSIM%s |", e->evals[k].title, e->seams ? " / seam" : "");
         columns++;
     }
     fputs(" patches seen | planned |", file);
@@ -208,7 +217,7 @@ static void row_of_table(FILE *file, const repro_experiment *e, const repro_run 
     cell(file, "%+.3f", repro_ssim(run, 0) - repro_or_nan(paper.ssim));
     if (!run->done) {
         fprintf(file, " | not run: %s", repro_reason(run));
-        for (int k = 1; k < e->n_evals + 4 + has_gib(e); k++) {
+        for (int k = 1; k < e->n_evals + 4 + has_gib(e) + e->seams; k++) {
             fputs(" |", file);
         }
         fputs(" |\n", file);
@@ -219,8 +228,14 @@ static void row_of_table(FILE *file, const repro_experiment *e, const repro_run 
     } else {
         channel_cell(file, r);
     }
+    if (e->seams) {
+        cell(file, "%.3f", repro_seam(run, 0));
+    }
     for (int k = 1; k < e->n_evals; k++) {
         pair_cell(file, repro_psnr(run, k), repro_ssim(run, k));
+        if (e->seams && isfinite(repro_seam(run, k))) {
+            fprintf(file, " / %.3f", repro_seam(run, k));
+        }
         if (r->quality[k].error[0] != '\0') {
             fprintf(file, " %s", r->quality[k].error);
         }
@@ -249,7 +264,7 @@ static void input_row(FILE *file, const repro_experiment *e, const repro_run *ru
         if (runs[i].task == task && runs[i].done && runs[i].row->kind == REPRO_NETWORK) {
             fprintf(file, "| the input as it is | | %.2f | | | %.3f | |", runs[i].result.input_ri_psnr,
                     runs[i].result.input_ssim);
-            for (int k = 0; k < e->n_evals + 4 + has_gib(e); k++) {
+            for (int k = 0; k < e->n_evals + 4 + has_gib(e) + e->seams; k++) {
                 fputs(" |", file);
             }
             fputc('\n', file);
@@ -300,9 +315,9 @@ static void put_notes(FILE *file, const repro_request *request, const repro_run 
             "parameters and optimiser. peak: of the whole training process, the images included.\n\n",
             e->evals[0].title);
     if (done != NULL) {
-        fprintf(file, "%lld test frames; seed %lld, no run was repeated with another; %s; usplit %s, %s.\n\n",
-                (long long)done->result.test_frames, (long long)request->seed, done->result.device,
-                done->result.version, done->result.engine);
+        fprintf(file, "%lld test frame%s; seed %lld, no run was repeated with another; %s; usplit %s, %s.\n\n",
+                (long long)done->result.test_frames, done->result.test_frames == 1 ? "" : "s",
+                (long long)request->seed, done->result.device, done->result.version, done->result.engine);
     }
     char *chart = cli_format("%s.svg", request->base);
     put_link(file, request->out, chart, e->title);
@@ -331,8 +346,8 @@ static int write_markdown(const char *path, const repro_request *request, const 
     }
     put_budget(out.file, request, runs, n);
     if (runs[0].task->source == REPRO_CRITTERS && runs[0].settings.critters.kinds == 1) {
-        fputs("One kind of curve per channel is an easier task than the paper's two: rows compare with each other, not "
-              "with the published numbers. The published task is --kinds 2.\n\n", out.file);
+        fputs("One kind of curve per channel is an easier task than the paper's two, and fewer curves cross less: rows "
+              "compare with each other, not with the published numbers. The published kinds are --kinds 2.\n\n", out.file);
     }
     put_tables(out.file, e, runs, n);
     put_notes(out.file, request, runs, n);

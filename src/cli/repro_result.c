@@ -16,9 +16,10 @@ typedef struct field {
     char key[64];
     field_kind kind;
     size_t offset, size;        // size: of a text
+    int optional;               // 1: a REAL that older files do not have; NaN then
 } field;
 
-#define AT(kind, member) {#member, kind, offsetof(repro_result, member), sizeof((repro_result *)NULL)->member}
+#define AT(kind, member) {#member, kind, offsetof(repro_result, member), sizeof((repro_result *)NULL)->member, 0}
 
 static const field plain[] = {
     AT(TEXT, hash),           AT(TEXT, network),        AT(TEXT, version),       AT(TEXT, device),
@@ -29,7 +30,7 @@ static const field plain[] = {
     AT(REAL, best_val_psnr),  AT(REAL, input_ri_psnr),  AT(REAL, input_ssim),
 };
 enum { N_PLAIN = sizeof plain / sizeof plain[0], MAX_FIELDS = N_PLAIN + 2 * USPLIT_MAX_CHANNELS +
-       REPRO_MAX_EVALS * (3 + 3 * USPLIT_MAX_CHANNELS) };
+       REPRO_MAX_EVALS * (4 + 3 * USPLIT_MAX_CHANNELS) };
 
 static void add(field *fields, int *n, field_kind kind, size_t offset, size_t size, const char *key)
 {
@@ -63,6 +64,9 @@ static int list_fields(field *fields, const repro_experiment *e, int64_t channel
         add(fields, &n, REAL, at + offsetof(repro_quality, mean_ri_psnr), 0, key);
         snprintf(key, sizeof key, "%s_mean_ssim", e->evals[k].key);
         add(fields, &n, REAL, at + offsetof(repro_quality, mean_ssim), 0, key);
+        snprintf(key, sizeof key, "%s_seam", e->evals[k].key);
+        add(fields, &n, REAL, at + offsetof(repro_quality, seam), 0, key);
+        fields[n - 1].optional = 1;
         for (int64_t c = 0; c < channels; c++) {
             for (int m = 0; m < 3; m++) {
                 snprintf(key, sizeof key, "%s_%s_%d", e->evals[k].key, each[m].name, (int)c + 1);
@@ -192,6 +196,7 @@ int repro_result_read(repro_result *r, const repro_experiment *e, const char *pa
     int n = list_fields(fields, e, n_channels);
     for (int i = 0; i < n; i++) {
         const char *p = value_of(text, fields[i].key);
+        p = p == NULL && fields[i].optional ? "null" : p;
         if (p == NULL || !take(&fields[i], r, p)) {
             free(text);
             return cli_error(CLI_FAILED, "%s: '%s' is missing or no value; remove the file to run the setup again",

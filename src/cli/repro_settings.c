@@ -12,12 +12,13 @@
 
 static const repro_scale scales[] = {
     {.name = "full"},
-    {.name = "small", .width = 0.25, .patches = 16000, .critter_frames = 200, .image_frames = 20, .crop = 1024,
-     .batch = 8, .epochs = 40, .lr_patience = 3, .val_patches = 100, .test_frames = 10, .dip_iterations = 400,
-     .dip_crops = 1, .learning_rate = 3e-3, .no_dropout = 1, .kinds = 1, .shrink = 1},
+    {.name = "small", .width = 0.25, .patches = 6000, .critter_frames = 200, .image_frames = 20, .crop = 1024,
+     .batch = 4, .epochs = 20, .lr_patience = 3, .val_patches = 100, .test_frames = 10, .dip_iterations = 400,
+     .dip_crops = 1, .learning_rate = 2e-3, .no_dropout = 1, .kinds = 1, .curves = 2, .shrink = 1},
     {.name = "tiny", .width = 0.0625, .patches = 12, .critter_frames = 10, .image_frames = 10, .crop = 256, .batch = 2,
      .epochs = 2, .lr_patience = 3, .val_patches = 2, .test_frames = 1, .dip_iterations = 3, .dip_crops = 1,
-     .learning_rate = 3e-3, .no_dropout = 1, .kinds = 1, .shrink = 2},
+     .learning_rate = 3e-3, .no_dropout = 1, .kinds = 1, .curves = 2,
+     .shrink = 2},
 };
 
 int repro_scale_find(repro_scale *scale, const char *text)
@@ -154,8 +155,7 @@ static int make_data(repro_settings *s, const repro_request *request, const repr
         CLI_LIB(usplit_critter_options_init(c, sizeof *c));
         c->n_frames = part_of(task->frames, scale->critter_frames, scale->share);
         c->size = task->side / shrink;
-        // In frames of 64 there is no room for five, 16 rows apart.
-        c->n_curves = c->size < 128 ? 2 : c->n_curves;
+        c->n_curves = scale->curves > 0 ? scale->curves : c->n_curves;
         c->joiner = task->joiner;
         c->joiner_fraction = task->joiner_fraction;
         c->kinds = request->kinds > 0 ? (int32_t)request->kinds : scale->kinds > 0 ? scale->kinds : 2;

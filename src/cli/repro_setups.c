@@ -173,7 +173,7 @@ static const repro_row figure6_rows[] = {
 static const repro_experiment experiments[] = {
     {.key = "table1", .title = "Table 1: all systems", IMAGE_TASKS, ROWS(table1_rows), .evals = {TILES}, .n_evals = 1,
      .picture = "figure7.png", .picture_title = "Figure 7: HVAE Vanilla, Lean-LC and Deep-LC",
-     .pictured = {"hvae-vanilla", "hvae-lean", "hvae-deep"}, .pictured_task = "act-tub",
+     .pictured = {"hvae-vanilla", "hvae-lean", "hvae-deep"}, .pictured_task = "act-tub", .histograms = 1,
      .note = "Pads of the inner tiles: 24 of patch 64 (16 for Deep-LC, with which the authors' released evaluation "
              "gives the printed numbers), 64 of 256, 192 of 512. The published memory is that of a GPU in 16 bits. "
              "Double-DIP is fitted anew to random crops of the test frames, from two mixtures of each; the better "
@@ -205,8 +205,10 @@ static const repro_experiment experiments[] = {
                  .labels = {"0", "16", "24", "28"}},
                 {.title = "outer padding", .x_title = "pad, pixels", .n_ticks = 5, .ticks = {0, 16, 32, 48, 64},
                  .labels = {"0", "16", "32", "48", "64"}}},
+     .seams = 1,
      .note = "Only plotted in the paper: quality falls as outer pads grow, and rises with inner pads until it "
-             "saturates."},
+             "saturates. seam: steps across borders of tiles over steps inside them, mean over frames and channels; "
+             "1: no seam to be seen."},
     {.key = "fig6", .title = "Figure 6: patch size, levels, context inputs", .tasks = {&act_tub}, .n_tasks = 1,
      ROWS(figure6_rows), .evals = {TILES}, .n_evals = 1, .metric = "RI-PSNR, dB", .n_panels = 4,
      .panels = {{.title = "by patch size", .x_title = "patch, pixels", .n_ticks = 4, .ticks = {6, 7, 8, 9},

@@ -204,6 +204,9 @@ static void take_scores(repro_result *r, const score *s, int k)
     }
     q->mean_ri_psnr = mean_of(q->ri_psnr, s->model.channels);
     q->mean_ssim = mean_of(q->ssim, s->model.channels);
+    score_values mean;
+    score_average(&mean, s->mean_prediction, s->model.channels, 1);
+    q->seam = mean.seam;
     double input_psnr[USPLIT_MAX_CHANNELS], input_ssim[USPLIT_MAX_CHANNELS];
     for (int c = 0; c < s->model.channels; c++) {
         input_psnr[c] = s->mean_input[c].ri_psnr;
@@ -266,7 +269,7 @@ done:
         for (int c = 0; c < USPLIT_MAX_CHANNELS; c++) {
             q->ri_psnr[c] = q->psnr[c] = q->ssim[c] = NAN;
         }
-        q->mean_ri_psnr = q->mean_ssim = NAN;
+        q->mean_ri_psnr = q->mean_ssim = q->seam = NAN;
         cli_error_clear();
         rc = CLI_OK;
     }

@@ -50,6 +50,10 @@ void score_json(const score *s, json *j);
 int score_picture(const score *s, const usplit_model *model, const usplit_dataset_reader *reader,
                   const score_options *options, const char *path, char *(*name)(int64_t frame, void *user),
                   void *user);
+// The report, an HTML page: means, those frames, and every frame's scores. model_file: what it is called.
+int score_report(const score *s, const usplit_model *model, const usplit_dataset_reader *reader,
+                 const score_options *options, const char *path, const char *model_file,
+                 char *(*name)(int64_t frame, void *user), void *user);
 void score_free(score *s);
 
 // Tiler options from arguments; in setup order: defaults, then what was given.

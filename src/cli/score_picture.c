@@ -102,61 +102,74 @@ static char *make_title(const score *s)
                       text_decibel(input).text);
 }
 
-int score_picture(const score *s, const usplit_model *model, const usplit_dataset_reader *reader,
-                  const score_options *options, const char *path, char *(*name)(int64_t frame, void *user),
-                  void *user)
+int score_panel_make(score_panel *all, const score *s, const usplit_model *model,
+                     const usplit_dataset_reader *reader, const score_options *options,
+                     char *(*name)(int64_t frame, void *user), void *user)
 {
-    enum { MAX_ROWS = 3, MAX_COLUMNS = 2 + 2 * USPLIT_MAX_CHANNELS };
     int rc, n_rows = 0, columns = 2 + 2 * s->model.channels;
-    int64_t chosen[MAX_ROWS], heights[MAX_ROWS], widths[MAX_ROWS];
-    const char *titles[MAX_ROWS];
-    char headings[MAX_COLUMNS][48];
-    char *title = NULL;
-    score_frame frames[MAX_ROWS];
-    picture_cell cells[MAX_ROWS * MAX_COLUMNS];
+    int64_t chosen[SCORE_ROWS];
+    const char *titles[SCORE_ROWS];
     usplit_tiler *tiler = NULL;
     progress p;
     usplit_tiler_result result;
-    memset(frames, 0, sizeof frames);
-    memset(cells, 0, sizeof cells);
+    memset(all, 0, sizeof *all);
     progress_start(&p, options->quiet);
     p.what = "picture";
     CLI_TRY(choose_frames(s, chosen, titles, &n_rows));
     CLI_LIB(usplit_tiler_create(&tiler, model, &options->tiler));
     for (int r = 0; r < n_rows; r++) {
-        CLI_TRY(score_frame_read(&frames[r], &s->model, reader, chosen[r]));
-        CLI_TRY(score_frame_predict(&frames[r], tiler, &p, &result));
+        CLI_TRY(score_frame_read(&all->frames[r], &s->model, reader, chosen[r]));
+        CLI_TRY(score_frame_predict(&all->frames[r], tiler, &p, &result));
         char *label = name != NULL ? name(chosen[r], user) : cli_format("frame %lld", (long long)chosen[r]);
-        char *caption = cli_format("%s: %s", titles[r], label);
-        rc = fill_row(s, &frames[r], chosen[r], cells + r * columns, caption);
+        all->labels[r] = cli_format("%s: %s", titles[r], label);
         free(label);
-        free(caption);
-        CLI_TRY(rc);
-        heights[r] = frames[r].height;
-        widths[r] = frames[r].width;
+        CLI_TRY(fill_row(s, &all->frames[r], chosen[r], all->cells + r * columns, all->labels[r]));
+        all->heights[r] = all->frames[r].height;
+        all->widths[r] = all->frames[r].width;
     }
-    fill_headings(s, headings);
-    title = make_title(s);
-    picture_panel panel = {
+    fill_headings(s, all->headings);
+    all->title = make_title(s);
+    all->panel = (picture_panel){
         .n_rows = n_rows,
         .n_columns = columns,
-        .headings = headings,
-        .heights = heights,
-        .widths = widths,
-        .cells = cells,
+        .headings = all->headings,
+        .heights = all->heights,
+        .widths = all->widths,
+        .cells = all->cells,
         .pixel_size = options->pixel_size > 0 ? options->pixel_size : s->model.pixel_size,
-        .title = title,
+        .title = all->title,
         .footer =
             "true and split share their contrast. Under split: RI-PSNR and SSIM; under true: RI-PSNR of the "
             "input taken as this channel. left over: input - mean of splits (red +, blue -).",
     };
-    CLI_TRY(picture_write_panel(path, &panel));
 done:
-    for (int r = 0; r < MAX_ROWS; r++) {
-        score_frame_free(&frames[r]);
-    }
-    free(title);
     progress_free(&p);
     usplit_tiler_free(tiler);
+    return rc;
+}
+
+void score_panel_free(score_panel *s)
+{
+    for (int r = 0; r < SCORE_ROWS; r++) {
+        score_frame_free(&s->frames[r]);
+        free(s->labels[r]);
+    }
+    free(s->title);
+}
+
+int score_picture(const score *s, const usplit_model *model, const usplit_dataset_reader *reader,
+                  const score_options *options, const char *path, char *(*name)(int64_t frame, void *user),
+                  void *user)
+{
+    score_panel *all = cli_alloc(1, sizeof *all);
+    if (all == NULL) {
+        return CLI_FAILED;
+    }
+    int rc = score_panel_make(all, s, model, reader, options, name, user);
+    if (rc == CLI_OK) {
+        rc = picture_write_panel(path, &all->panel);
+    }
+    score_panel_free(all);
+    free(all);
     return rc;
 }

@@ -11,12 +11,14 @@
 #include "cli/progress.h"
 #include "cli/setup.h"
 #include "cli/text.h"
+#include "cli/train_report.h"
 
 void train_files_name(train_files *files, const char *out, const char *history)
 {
     files->best = cli_format("%s", out);
     files->last = files_with_ending(out, ".h5", ".last.h5");
     files->curves = files_with_ending(out, ".h5", ".svg");
+    files->report = NULL;
     files->history = history;
 }
 
@@ -25,6 +27,7 @@ void train_files_free(train_files *files)
     free(files->best);
     free(files->last);
     free(files->curves);
+    free(files->report);
     memset(files, 0, sizeof *files);
 }
 
@@ -90,8 +93,9 @@ static void print_summary(usplit_context *context, const usplit_model *model,
                 text_bytes((double)cost.arena_bytes).text, text_bytes((double)cost.kept_bytes).text,
                 text_bytes((double)cost.parameter_bytes).text);
     }
-    fprintf(stderr, "files     best %s, to go on %s, curves %s%s%s\n", files->best,
-            run->no_last ? "(none)" : files->last, files->curves, files->history != NULL ? ", history " : "",
+    fprintf(stderr, "files     best %s, to go on %s, curves %s%s%s%s%s\n", files->best,
+            run->no_last ? "(none)" : files->last, files->curves, files->report != NULL ? ", report " : "",
+            files->report != NULL ? files->report : "", files->history != NULL ? ", history " : "",
             files->history != NULL ? files->history : "");
     if (facts->step > 0) {
         fprintf(stderr, "goes on after %lld steps, %d epochs; best so far %s dB\n", (long long)facts->step,
@@ -111,6 +115,11 @@ static int read_epochs(const usplit_trainer *trainer, int32_t n, progress *p)
     }
 done:
     return rc;
+}
+
+static void report_epoch(const progress *p, void *report)
+{
+    train_report_update(report, p->rows, p->n_rows);
 }
 
 static void cancel(void *trainer)
@@ -160,6 +169,7 @@ int train_run(usplit_context *context, usplit_model *model, usplit_dataset *data
     usplit_trainer *trainer = NULL;
     usplit_trainer_options all = *options;
     usplit_dataset_facts data = {.struct_size = sizeof data};
+    train_report *report = NULL;
     progress p;
     progress_start(&p, run->quiet);
     memset(facts, 0, sizeof *facts);
@@ -178,16 +188,28 @@ int train_run(usplit_context *context, usplit_model *model, usplit_dataset *data
     if (!run->quiet) {
         print_summary(context, model, &data, &all, facts, files, run);
     }
+    report = train_report_open(context, model, dataset, &all, files, run, facts);
+    p.trainer = trainer;
+    p.epoch = report_epoch;
+    p.epoch_user = report;
     cli_on_signal(cancel, trainer);
     usplit_status status = finished ? USPLIT_OK : usplit_trainer_run(trainer, progress_train, &p);
     cli_on_signal(NULL, NULL);
     progress_end(&p);
     if (status != USPLIT_OK && status != USPLIT_ERR_CANCELLED) {
         rc = cli_status(status);
+        char *failed = cli_format("failed: %s", cli_error_line());
+        train_report_end(report, p.rows, p.n_rows, failed, NULL);
+        free(failed);
         goto done;
     }
     CLI_LIB(usplit_trainer_info(trainer, facts));
     CLI_TRY(read_epochs(trainer, facts->epoch, &p));
+    train_report_end(report, p.rows, p.n_rows,
+                     status != USPLIT_OK     ? "stopped; the same command with --resume goes on"
+                     : facts->stopped_early ? "ended: no more gain"
+                                            : "ended",
+                     facts);
     CLI_TRY(progress_write_curves(&p));
     usplit_trainer_free(trainer);
     trainer = NULL;
@@ -196,6 +218,7 @@ int train_run(usplit_context *context, usplit_model *model, usplit_dataset *data
     }
     rc = status == USPLIT_OK ? CLI_OK : CLI_CANCELLED;
 done:
+    train_report_free(report);
     usplit_trainer_free(trainer);
     progress_free(&p);
     return rc;

@@ -8,6 +8,7 @@
 typedef struct train_files {
     char *best, *last, *curves; // model.h5, model.last.h5, model.svg; owned
     const char *history;        // CSV or NULL
+    char *report;               // model.html or NULL; owned, like the first three
 } train_files;
 
 void train_files_name(train_files *files, const char *out, const char *history);
@@ -18,6 +19,7 @@ typedef struct train_run_options {
     const char *names[USPLIT_MAX_CHANNELS];     // of the channels; NULL: keep
     double pixel_size;          // micrometres; 0: keep
     double clip_quantile;       // to be told
+    const char *command;        // for the report; NULL: not told
     double total_seconds;       // of training, those of earlier sessions included; 0: no limit
 } train_run_options;
 

@@ -123,7 +123,7 @@ usplit_status us_exec_sum_weight(us_exec *e, const us_step *step, int worker)
     if (!c->adds_up) {
         return us_conv_op_unpack(op, worker, total, weights, bias);
     }
-    float *plain = total + c->partial_floats;       // room that lower.c has left
+    float *plain = total + c->partial_floats;       // room that backward.c has left
     US_TRY(us_conv_op_unpack(op, worker, total, plain, NULL));
     for (int64_t i = 0; i < (int64_t)c->co * c->ci * c->k * c->k; i++) {
         weights[i] += plain[i];

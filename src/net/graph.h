@@ -112,6 +112,12 @@ typedef struct us_graph {
     int kl[USPLIT_MAX_LEVELS];       // -1: none
 } us_graph;
 
+// 1: the level has a KL term.
+static inline int us_graph_has_kl(const us_graph *graph, int level)
+{
+    return level < graph->n_latents && graph->kl[level] >= 0;
+}
+
 // Checks options, fills in the published defaults (networks 3.1).
 usplit_status us_net_config_from(us_net_config *config, const usplit_model_options *options);
 

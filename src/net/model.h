@@ -10,6 +10,7 @@
 typedef struct us_epoch {
     int64_t step;
     double loss, reconstruction, kl, val_psnr, val_loss, learning_rate, seconds;
+    double level[USPLIT_MAX_LEVELS];    // KL per element; NaN: not known, or no KL there
 } us_epoch;
 
 struct usplit_model {

@@ -311,7 +311,8 @@ static usplit_status store_parts(us_lowering *l, int v, int tensor, us_rect rect
         US_TRY(store_parts(l, x.in[0], tensor, rect, at));
         return store_parts(l, x.in[1], tensor, rect, at + l->values[x.in[0]].c);
     }
-    if (!has_tensor(l, v) && x.kind == US_V_WINDOW && l->values[x.in[0]].kind == US_V_CONCAT) {
+    if (!has_tensor(l, v) && x.kind == US_V_WINDOW && l->values[x.in[0]].kind == US_V_CONCAT &&
+        !has_tensor(l, x.in[0])) {
         US_FAIL(USPLIT_ERR_INTERNAL, "internal: a window of a concatenation needs a tensor of its own");
     }
     return store(l, v, tensor, rect, x.c, at);

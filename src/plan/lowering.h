@@ -1,4 +1,4 @@
-// Shared by lower.c, emit.c, need.c and place.c: values on their way from graph nodes to steps.
+// Shared by the files that make a plan: values on their way from graph nodes to steps.
 #ifndef US_LOWERING_H
 #define US_LOWERING_H
 
@@ -62,6 +62,7 @@ typedef struct us_lowering {
 // need.c
 usplit_status us_need(us_lowering *l);
 us_rect us_need_conv_input(const us_node *conv, const us_node *input, us_rect out);
+us_rect us_need_both(us_rect a, us_rect b);     // the smallest window around two
 us_rect us_need_spatial_input(const us_node *node, const us_node *input, us_rect out);
 
 // emit.c
@@ -77,8 +78,29 @@ usplit_status us_emit_sum2(us_lowering *l, int a, int b, int slot);
 void us_emit_forget(us_lowering *l);     // at the end of the forward pass: only leaves stay
 us_rect us_emit_full(const us_lowering *l, int value);
 
+// value.c. New values. An operation's `with` holds what it needs besides its inputs, of which -1 is none.
+#define US_NONE ((us_value){0})
+usplit_status us_value_op(us_lowering *l, us_uop_code code, const us_value *like, int a, int b, int c, us_value with,
+                          int *out);
+usplit_status us_value_slice(us_lowering *l, int x, int c0, int c, int *out);
+usplit_status us_value_concat(us_lowering *l, int a, int b, int *out);
+usplit_status us_value_window(us_lowering *l, int x, const us_value *at, int *out);     // h, w, dy, dx of `at`
+usplit_status us_value_leaf(us_lowering *l, int c, int h, int w, us_rect rect, int *out);
+// The window of it that any node wants.
+us_rect us_value_wanted(const us_lowering *l, int value);
+// Expressions read blocks of channels. 1: channels [c0, c0 + c) of it cannot be read so.
+int us_value_crosses(const us_lowering *l, int v, int c0, int c);
+// Gives it a tensor if it cannot be read so, in `parts` equal parts of its channels; us_value_parts says how many.
+usplit_status us_value_readable(us_lowering *l, int x, int parts);
+int us_value_parts(const us_node *n, int input);
+
 // lower.c
 usplit_status us_lower(us_lowering *l);
+int us_lower_loss_number(const us_graph *g, int i);     // which of the graph's losses node i is
+us_value us_lower_drop(const us_node *n);               // what the masks of a DROP need
+
+// backward.c
+usplit_status us_lower_back(us_lowering *l, int i);
 
 // place.c
 usplit_status us_place(us_plan *plan);

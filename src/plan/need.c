@@ -22,7 +22,7 @@ static us_rect clip(us_rect r, const us_node *n)
     return r;
 }
 
-static us_rect unite(us_rect a, us_rect b)
+us_rect us_need_both(us_rect a, us_rect b)
 {
     if (a.h == 0 || a.w == 0) {
         return b;
@@ -107,7 +107,8 @@ static us_rect input_need(const us_graph *g, const us_node *n, us_rect need)
     case US_OP_WINDOW:
         need.y0 += n->dy;
         need.x0 += n->dx;
-        return clip(need, in);
+        need = clip(need, in);
+        return need.h && need.w ? need : (us_rect){0, 0, 1, 1};     // only padding is wanted: a pixel that nobody reads
     case US_OP_POOL:
     case US_OP_LINEAR:
     case US_OP_NEAREST:
@@ -161,7 +162,7 @@ usplit_status us_need(us_lowering *l)
         for (int j = 0; j < n->n_in; j++) {
             us_rect r = input_need(g, n, l->need[i]);
             l->used[n->in[j]] = 1;
-            l->need[n->in[j]] = unite(l->need[n->in[j]], r);
+            l->need[n->in[j]] = us_need_both(l->need[n->in[j]], r);
         }
     }
     for (int i = 0; i < g->n_nodes; i++) {

@@ -2,7 +2,7 @@
 // fixed offset. Made from a graph without touching memory; run by a backend.
 //
 //   graph -> need.c   which window of every node the wanted pixels depend on (prediction)
-//         -> lower.c  forward and backward rules: convolutions, fused elementwise programs, reductions
+//         -> lower.c, backward.c, value.c  rules of every op: convolutions, elementwise expressions, reductions
 //         -> emit.c   programs: fusion and common subexpressions
 //         -> place.c  phases, lifetimes, offsets
 //

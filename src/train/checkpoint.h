@@ -13,6 +13,7 @@ typedef struct us_training_state {
     int64_t schedule_bad, early_bad, best_epoch, stopped_early;
     double learning_rate, schedule_best, early_best, best_val_psnr;
     double epoch_loss, epoch_reconstruction, epoch_kl;  // sums over the epoch's steps so far
+    double epoch_level[USPLIT_MAX_LEVELS];              // likewise, KL per level
     int64_t epoch_steps;
     double loss_scale;                                  // fp16 training (data 4.4)
     int64_t good_steps;                                 // since it changed

@@ -99,6 +99,9 @@ static usplit_status read_parameters(us_ckpt *c, const us_graph *g, const char *
             if (!isfinite(out[p->offset + j])) {
                 US_FAIL(USPLIT_ERR_FORMAT, "'%s' holds a value that is not finite at %lld", path, (long long)j);
             }
+            if (p->kind == US_PARAM_RUNNING_VAR && out[p->offset + j] < 0) {
+                US_FAIL(USPLIT_ERR_FORMAT, "'%s' holds a negative variance at %lld", path, (long long)j);
+            }
         }
     }
     return USPLIT_OK;
@@ -118,6 +121,32 @@ static usplit_status read_text(us_ckpt *c, const char *path, char *out, size_t s
     US_TRY(us_ckpt_read(c, path, US_CKPT_TEXT, 1, e.dims, out));
     out[e.dims[0]] = 0;
     return USPLIT_OK;
+}
+
+static void unknown_levels(double *level)
+{
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        level[i] = NAN;
+    }
+}
+
+// KL per level of every epoch; files of earlier versions have none.
+static usplit_status read_history_kl(us_ckpt *c, usplit_model *m)
+{
+    int64_t levels = m->graph->n_latents, n = m->n_history;
+    if (!us_ckpt_has(c, "record/history_kl") || levels < 1 || n < 1) {
+        return USPLIT_OK;
+    }
+    double *rows = us_alloc(&m->context->allocator, (size_t)(n * levels), sizeof *rows);
+    if (!rows) {
+        return USPLIT_ERR_MEMORY;
+    }
+    usplit_status status = us_ckpt_read(c, "record/history_kl", US_CKPT_F64, 2, (int64_t[]){n, levels}, rows);
+    for (int64_t i = 0; i < n && status == USPLIT_OK; i++) {
+        memcpy(m->history[i].level, rows + i * levels, (size_t)levels * sizeof *rows);
+    }
+    us_free(&m->context->allocator, rows);
+    return status;
 }
 
 static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, usplit_model_normalisation *n)
@@ -140,13 +169,14 @@ static usplit_status read_normalisation(us_ckpt *c, int channels, int *has, uspl
     US_TRY(read_f64(c, "normalisation/padding_value", &n->padding_value));
     US_TRY(read_f64(c, "normalisation/pixel_size", &n->pixel_size));
     for (int i = 0; i < channels; i++) {
-        if (!isfinite(n->target_mean[i]) || !(n->target_deviation[i] > 0)) {
+        if (!isfinite(n->target_mean[i]) || !isfinite(n->target_deviation[i]) || !(n->target_deviation[i] > 0)) {
             US_FAIL(USPLIT_ERR_FORMAT, "the normalisation of channel %d is not usable", i);
         }
         snprintf(path, sizeof path, "normalisation/channel_name_%d", i);
         US_TRY(read_text(c, path, n->channel_names[i], USPLIT_NAME_BYTES));
     }
-    if (!isfinite(n->input_mean) || !(n->input_deviation > 0) || n->clip_value != n->clip_value) {
+    if (!isfinite(n->input_mean) || !isfinite(n->input_deviation) || !(n->input_deviation > 0) ||
+        isnan(n->clip_value) || !isfinite(n->padding_value) || !isfinite(n->pixel_size) || n->pixel_size < 0) {
         US_FAIL(USPLIT_ERR_FORMAT, "the normalisation of the input is not usable");
     }
     return USPLIT_OK;
@@ -175,11 +205,13 @@ static usplit_status read_record(us_ckpt *c, usplit_model *m)
                                         (int64_t[]){n, US_CHECKPOINT_HISTORY_COLUMNS}, rows);
     for (int64_t i = 0; i < n && status == USPLIT_OK; i++) {
         const double *r = rows + i * US_CHECKPOINT_HISTORY_COLUMNS;
-        us_epoch epoch = {(int64_t)(r[0] >= 0 && r[0] < 9e15 ? r[0] : 0), r[1], r[2], r[3], r[4], r[5], r[6], r[7]};
+        us_epoch epoch = {(int64_t)(r[0] >= 0 && r[0] < 9e15 ? r[0] : 0), r[1], r[2], r[3], r[4], r[5], r[6], r[7],
+                          {0}};
+        unknown_levels(epoch.level);
         status = us_model_add_epoch(m, &epoch);
     }
     us_free(&m->context->allocator, rows);
-    return status;
+    return status == USPLIT_OK ? read_history_kl(c, m) : status;
 }
 
 static usplit_status read_selftest(us_ckpt *c, usplit_model *m)
@@ -227,11 +259,59 @@ usplit_status us_checkpoint_load(usplit_model **out, usplit_context *context, co
     return status;
 }
 
+// What a training can have come to, entry by entry.
+static usplit_status check_state(const us_training_state *s)
+{
+    us_state_view v = us_checkpoint_state_view(s);
+    for (int i = 0; i < US_CHECKPOINT_N_STATE_I64; i++) {
+        int64_t low = v.i64[i] == &s->best_epoch ? -1 : v.i64[i] == &s->seed ? INT64_MIN : 0, high = INT64_MAX;
+        if (v.i64[i] == &s->epoch || v.i64[i] == &s->best_epoch || v.i64[i] == &s->good_steps) {
+            high = INT32_MAX;
+        } else if (v.i64[i] == &s->stopped_early) {
+            high = 1;
+        } else if (v.i64[i] == &s->item) {      // an epoch ends before that: by its steps, or when all items were seen
+            high = (s->steps_per_epoch > 0 ? s->steps_per_epoch * s->batch : s->n_items) - 1;
+        }
+        if (*v.i64[i] < low || *v.i64[i] > high) {
+            US_FAIL(USPLIT_ERR_FORMAT, "'%s' is %lld; accepted: %lld to %lld", us_checkpoint_state_i64[i],
+                    (long long)*v.i64[i], (long long)low, (long long)high);
+        }
+    }
+    for (int i = 0; i < US_CHECKPOINT_N_STATE_F64; i++) {
+        double x = *v.f64[i];
+        int metric = v.f64[i] == &s->schedule_best || v.f64[i] == &s->early_best || v.f64[i] == &s->best_val_psnr;
+        int size = v.f64[i] == &s->learning_rate || v.f64[i] == &s->loss_scale;
+        if (!metric && (!isfinite(x) || (size && x <= 0))) {
+            US_FAIL(USPLIT_ERR_FORMAT, "'%s' is %g; accepted: finite%s", us_checkpoint_state_f64[i], x,
+                    size ? ", above 0" : "");
+        }
+    }
+    return USPLIT_OK;
+}
+
+// Adamax divides by these: largest gradients, never negative.
+static usplit_status check_largest(const us_graph *g, const float *u)
+{
+    for (int i = 0; i < g->n_params; i++) {
+        const us_param *p = &g->params[i];
+        for (int64_t j = 0; us_param_trained(p) && j < p->count; j++) {
+            if (u[p->offset + j] < 0) {
+                US_FAIL(USPLIT_ERR_FORMAT, "'trainer/u/%s' holds a negative value at %lld", p->name, (long long)j);
+            }
+        }
+    }
+    return USPLIT_OK;
+}
+
 static usplit_status read_state(us_ckpt *c, const us_graph *g, us_training_state *s)
 {
     us_state_view v = us_checkpoint_state_view(s);
     if (!us_ckpt_has(c, us_checkpoint_state_i64[0])) {
         US_FAIL(USPLIT_ERR_STATE, "the file holds a model but no training to take up (resume from the 'last' file)");
+    }
+    unknown_levels(s->epoch_level);
+    if (us_ckpt_has(c, "trainer/epoch_levels")) {
+        US_TRY(us_ckpt_read(c, "trainer/epoch_levels", US_CKPT_F64, 1, (int64_t[]){USPLIT_MAX_LEVELS}, s->epoch_level));
     }
     for (int i = 0; i < US_CHECKPOINT_N_STATE_I64; i++) {
         int64_t value;
@@ -243,11 +323,9 @@ static usplit_status read_state(us_ckpt *c, const us_graph *g, us_training_state
         US_TRY(read_f64(c, us_checkpoint_state_f64[i], &value));
         memcpy((char *)s + ((const char *)v.f64[i] - (const char *)s), &value, sizeof value);
     }
-    if (s->step < 0 || s->epoch < 0 || s->epoch > INT32_MAX || s->item < 0 || s->updates < 0) {
-        US_FAIL(USPLIT_ERR_FORMAT, "the training's counters are negative or too large");
-    }
     US_TRY(read_parameters(c, g, "trainer/m", 1, s->m));
-    return read_parameters(c, g, "trainer/u", 1, s->u);
+    US_TRY(read_parameters(c, g, "trainer/u", 1, s->u));
+    return check_largest(g, s->u);
 }
 
 static usplit_status check_same_training(const us_training_state *file, const us_training_state *now)
@@ -280,6 +358,9 @@ static usplit_status resume(us_ckpt *c, usplit_model *model, us_training_state *
         status = s.m && s.u ? read_state(c, model->graph, &s) : USPLIT_ERR_MEMORY;
         if (status == USPLIT_OK) {
             status = check_same_training(&s, state);
+        }
+        if (status == USPLIT_OK) {
+            status = check_state(&s);
         }
         if (status == USPLIT_OK) {      // everything is read: take it over
             memcpy(model->params, loaded->params, n * sizeof(float));

@@ -167,6 +167,26 @@ static void add_record(entry_list *l, const usplit_model *m)
     }
 }
 
+// KL per level of every epoch, beside the history.
+static void add_history_kl(entry_list *l, const usplit_model *m)
+{
+    int64_t n = m->n_history, levels = m->graph->n_latents;
+    double *rows;
+    if (n < 1 || levels < 1) {
+        return;
+    }
+    rows = us_alloc(l->a, (size_t)(n * levels), sizeof *rows);
+    if (!rows) {
+        l->status = USPLIT_ERR_MEMORY;
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(rows + i * levels, m->history[i].level, (size_t)levels * sizeof *rows);
+    }
+    add(l, "record/history_kl", US_CKPT_F64, 2, (int64_t[]){n, levels}, rows, (size_t)(n * levels) * sizeof *rows);
+    us_free(l->a, rows);
+}
+
 static void add_selftest(entry_list *l, const usplit_model *m)
 {
     const us_net_config *c = &m->graph->config;
@@ -186,6 +206,7 @@ static void add_state(entry_list *l, const usplit_model *m, const us_training_st
     for (int i = 0; i < US_CHECKPOINT_N_STATE_F64; i++) {
         add_f64(l, us_checkpoint_state_f64[i], *v.f64[i]);
     }
+    add_f64s(l, "trainer/epoch_levels", s->epoch_level, USPLIT_MAX_LEVELS);
     add_parameters(l, m->graph, "trainer/m", s->m, 1);
     add_parameters(l, m->graph, "trainer/u", s->u, 1);
 }
@@ -197,6 +218,7 @@ usplit_status us_checkpoint_write(const usplit_model *m, const us_training_state
     add_parameters(&l, m->graph, "parameters", m->params, 0);
     add_normalisation(&l, m);
     add_record(&l, m);
+    add_history_kl(&l, m);
     add_selftest(&l, m);
     if (state) {
         add_state(&l, m, state);

@@ -330,6 +330,7 @@ static usplit_status optimise(usplit_trainer *t, int samples)
                           .sum_loss = s->epoch_loss, .sum_reconstruction = s->epoch_reconstruction,
                           .sum_kl = s->epoch_kl, .losses = t->losses, .gradient_norm = t->gradient_norm,
                           .loss_scale = s->loss_scale, .good_steps = s->good_steps};
+        memcpy(tally.sum_level, s->epoch_level, sizeof tally.sum_level);
         US_TRY(us_iterate_begin(&t->iterate, &arrays, &tally));
         t->begun = 1;
         t->edits = t->model->edits;
@@ -367,6 +368,7 @@ usplit_status us_trainer_refresh(usplit_trainer *t, int arrays)
     s->epoch_loss = tally->sum_loss;
     s->epoch_reconstruction = tally->sum_reconstruction;
     s->epoch_kl = tally->sum_kl;
+    memcpy(s->epoch_level, tally->sum_level, sizeof s->epoch_level);
     s->loss_scale = tally->loss_scale;
     s->good_steps = tally->good_steps;
     t->losses = tally->losses;
@@ -395,7 +397,10 @@ static usplit_status end_epoch(usplit_trainer *t, double began)
     }
     us_schedule schedule = {s->learning_rate, s->schedule_best, s->schedule_bad};
     us_epoch row = {s->step, s->epoch_loss / n, s->epoch_reconstruction / n, s->epoch_kl / n, t->val_psnr,
-                    t->val_loss, s->learning_rate, s->seconds + us_trainer_clock() - began};
+                    t->val_loss, s->learning_rate, s->seconds + us_trainer_clock() - began, {0}};
+    for (int i = 0; i < USPLIT_MAX_LEVELS; i++) {
+        row.level[i] = us_graph_has_kl(t->model->graph, i) ? s->epoch_level[i] / n : NAN;
+    }
     int patch = t->model->graph->config.patch;
     if (isnan(t->val_psnr) && us_dataset_n_items(t->dataset, USPLIT_SET_VALIDATION, patch) == 0) {
         improved = 1;                       // nothing to validate on: the newest counts as the best
@@ -417,6 +422,7 @@ static usplit_status end_epoch(usplit_trainer *t, double began)
     t->model->epochs = s->epoch;
     s->item = 0;
     s->epoch_loss = s->epoch_reconstruction = s->epoch_kl = 0;
+    memset(s->epoch_level, 0, sizeof s->epoch_level);
     s->epoch_steps = 0;
     t->begun = 0;                           // the sums begin anew
     int best = improved && t->best_file;

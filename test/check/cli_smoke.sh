@@ -3,6 +3,7 @@
 # interruption and resumption, splitting, evaluation, the demo; and what must be refused, with which status.
 set -u
 program=$(realpath "$1")
+tree=$(realpath "$(dirname "$0")/../..")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
@@ -49,7 +50,7 @@ tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per
 expect 0 --version
 says out '^usplit [0-9]'
 expect 0 help
-for command in demo train split eval tiling-study info doctor synth dip; do
+for command in demo train split eval tiling-study info doctor synth dip import; do
     expect 0 help $command
     says out 'Example:'
     expect 2 $command --no-such-option
@@ -126,6 +127,9 @@ expect 0 train $pair $tiny --epochs 2 --names 'slow waves,fast' --history h.csv 
 there m.h5 1000
 there m.last.h5 1000
 there m.svg 500
+there m.html 10000
+says m.html '2 of at most 2'
+says m.html 'slow waves, true'
 says out '"steps": 8'
 says err 'parameters'
 [ "$(wc -l < h.csv)" = 3 ] || fail "h.csv has $(wc -l < h.csv) lines, expected 3"
@@ -135,9 +139,21 @@ expect 2 train $pair $tiny --resume --levels 3 -o m.h5
 expect 0 train $pair $tiny --resume --epochs 3 --history h.csv -o m.h5 --json
 says out '"steps": 12'
 [ "$(wc -l < h.csv)" = 4 ] || fail "h.csv has $(wc -l < h.csv) lines after resuming, expected 4"
+says m.html '3 of at most 3'
+says m.html "data-preview='1 0 0'"
+says m.html "data-preview='3 0 0'"
 expect 0 train --channel data/ch1.tif --channel data/ch2.tif --val-channel data/ch1.tif --val-channel data/ch2.tif \
-    $tiny --steps 2 -o v.h5 --quiet
+    $tiny --steps 2 -o v.h5 --quiet --no-report
 there v.h5 1000
+absent v.html
+mkdir w.html                            # no report can be written there: the training ends well
+expect 0 train $pair $tiny --steps 8 -o w.h5
+there w.h5 1000
+[ "$(grep -c 'no report: w.html' err)" = 1 ] || fail "a report that cannot be written is not told once"
+# Channels that are alike are told, in the log and in the report.
+expect 0 train --channel data/ch1.tif --channel data/ch1.tif $tiny --steps 4 -o alike.h5
+says err '^warning .* are alike: correlation 1.00'
+says alike.html "class='warning'>channel 1 and channel 2 are alike"
 expect 1 train --channel data/ch1.tif --channel m.h5 $tiny -o x.h5
 absent x.h5
 
@@ -212,6 +228,9 @@ expect 0 split m.h5 s.ome.tif@2 data/ch1.tif -o formats --format ome.tif --frame
 there formats/ch1_split.ome.tif 131072
 expect 2 split m.h5 data/ch1.tif -o no.tif --axes XY
 says err 'axes XY'
+expect 2 split m.h5 data/ch1.tif -o no.h5
+says err 'not written'
+absent no.h5
 expect 1 split m.h5 m.h5 -o no.tif
 says err 'datasets'
 expect 0 split m.h5 data -o folder --frames 0:1
@@ -244,9 +263,39 @@ says out 'RI-PSNR'
 says out '^slow waves '
 there e.png 10000
 there split/ch1_0011.tif 131072
-expect 0 eval m.h5 $pair --json --quiet
+expect 0 eval m.h5 $pair --json --quiet --report e.html
 says out '"ri_psnr"'
+there e.html 100000
+says e.html 'ch1 p12'
+expect 1 eval m.h5 $pair --report e.html
+says err 'overwrite'
+python3 -c 'import xml.etree.ElementTree' 2> /dev/null && for page in m.html alike.html e.html; do
+    checks=$((checks + 1))
+    python3 -c 'import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])' $page 2> err || fail "$page is not well-formed"
+done
 expect 2 eval m.h5 --channel data/ch1.tif
+
+# ---- A checkpoint that PyTorch wrote
+published="$tree/test/data/import_tiny.ckpt"
+expect 0 import "$published" -o imported.h5 --names 'slow waves,fast'
+says err 'HVAE Lean-LC, 1 levels, 1 context input, 2 filters, z 2, patch 16, 2 channels'
+says err 'imported  109 arrays, .* saved after 42 epochs'
+says err 'assumed   --family hvae'
+expect 0 info imported.h5 --check
+says out 'slow waves: mean 10, deviation 3'
+expect 0 split imported.h5 data/ch1.tif -o imported.tif --frames 0:1 --threads 2
+there imported.tif 131072
+expect 1 import "$published" -o imported.h5
+says err 'overwrite'
+expect 0 import "$published" -o imported.h5 --overwrite --quiet $pair
+expect 1 import data/ch1.tif -o refused.h5
+says err 'not a PyTorch checkpoint'
+expect 1 import "$published" -o refused.h5 --filters 4
+says err "parameter 'first_bottom_up.0.weight' is 2 x 1 x 3 x 3; expected: 4 x 1 x 3 x 3"
+absent refused.h5
+expect 2 import "$published"
+expect 2 import "$published" -o refused.h5 --mean 3
+expect 2 import "$published" -o refused.h5 $pair --target-mean 1,2 --target-std 1,2
 
 # ---- Double-DIP
 expect 0 synth -o two --frames 2 --size 96
@@ -294,6 +343,8 @@ expect 0 split m.h5 data/ch1.tif -o shifted.tif --frames 0:1 --shifts 3 --deviat
 says out '"shifts": 3'
 says out '"patch": 48'
 there shifted.tif 262144                # two planes of 128 x 128 and their deviations
+expect 0 split m.h5 data/ch1.tif -o shown.tif --frames 0:1 --shifts 2 --deviations --preview shown.png
+there shown.png 20000
 expect 1 split m.h5 data/ch1.tif -o no.tif --deviations
 says err 'deviations is 1'
 expect 1 split m.h5 data/ch1.tif -o no.tif --patch 34
@@ -399,6 +450,11 @@ checks=$((checks + 1))
 # Own images; systems that cannot be run are rows with a reason
 expect 0 reproduce table1 --scale tiny -o own $pair --names 'slow,fast' --threads 2 \
     --only double-dip,bravenet,unet-context-aware,unet-regular,hae-lean,hvae-xl
+expect 0 reproduce table1 --scale tiny -o own $pair --names 'slow,fast' --threads 2 --only hvae-lean
+there own/table1-tiny-figure7.png 4000
+says own/table1-tiny.md 'table1-tiny-figure7.png'
+expect 0 reproduce table1 --scale tiny -o own $pair --names 'slow,fast' --threads 2 \
+    --only double-dip,bravenet,unet-context-aware,unet-regular,hae-lean,hvae-xl
 says own/table1-tiny.md '^| HAE Lean-LC | | [0-9.]* | | | [-0-9.]* | | slow '
 says own/table1-tiny.md '^| HVAE Vanilla-XL .*not run: no training frame is as large as a patch'
 says own/table1-tiny.md '^| HAE Deep-LC .*not run: not asked for'
@@ -408,7 +464,8 @@ done
 says own/table1-tiny.md '^| Double-DIP | | [0-9.]* | | | [-0-9.]* | | slow .* none; 3 iterations a crop'
 expect 0 reproduce fig4 --scale tiny -o own --data data --threads 2 --only hae-vanilla
 there own/fig4-tiny.svg 2000
-says own/fig4-tiny.md 'outer 64'
+says own/fig4-tiny.md 'seam, no padding .*outer 64, dB / SSIM / seam'
+says own/fig4-tiny.md '^| HAE Vanilla .* [0-9.]* / -*[0-9.]* / [0-9.]* |'
 
 checks=$((checks + 1))
 [ -z "$(find . -name '*.tmp')" ] || fail "temporary files are left: $(find . -name '*.tmp')"

@@ -354,6 +354,46 @@ static void test_caller_loss(void **state)
     close_network(&t);
 }
 
+// What a plan says before anything is made, but for what the convolutions need, is what a pipe then holds. Parts begin
+// on 256 bytes, so that each may be so much larger.
+static void test_planned_bytes(void **state)
+{
+    (void)state;
+    int64_t largest_shared = 0;
+    for (int i = 0; i < N_NETWORKS; i++) {
+        for (int half = 0; half < 2; half++) {
+            for (int mode = US_PLAN_TRAIN; mode <= US_PLAN_PREDICT; mode++) {
+                network t;
+                us_plan *plan;
+                open_network(&t, &networks[i]);
+                usplit_context *c = context_of(half ? ON_DEVICE_HALF : ON_DEVICE);
+                us_plan_options options = {.mode = mode, .layout = c->backend->layout, .batch = BATCH, .kl_weight = 1};
+                assert_int_equal(us_plan_build(&plan, NULL, t.graph, &options), USPLIT_OK);
+                int64_t planned = c->backend->plan_bytes(c, plan, 2);
+                us_exec *e = compile(c, &t, plan);
+                const us_pipe *p = &e->pipes[0];
+                int64_t inputs = (const char *)p->head - (const char *)p->inputs;
+                int64_t shared = (const char *)p->inputs - (const char *)p->weight_part;
+                int64_t heads = (const char *)p->kl_weight - (const char *)p->head;
+                int64_t held = (const char *)p->workspace - (const char *)p->arena + shared + 2 * heads +
+                               (1 + US_CUDA_SLOTS) * inputs + ((const char *)p->partials - (const char *)p->sums);
+                int64_t parts = 4 + (2 + US_CUDA_SLOTS) * (e->n_external + 1);
+                if (planned > e->n_pipes * held || planned < e->n_pipes * (held - 256 * parts)) {
+                    fail_msg("%s, mode %d, half %d: %lld bytes planned, %d x %lld held", t.name, mode, half,
+                             (long long)planned, e->n_pipes, (long long)held);
+                }
+                assert_true(shared == 0 || (mode == US_PLAN_TRAIN && networks[i].shared_branch));
+                largest_shared = shared > largest_shared ? shared : largest_shared;
+                c->backend->release(e);
+                us_plan_free(plan);
+                usplit_context_free(c);
+                close_network(&t);
+            }
+        }
+    }
+    assert_true(largest_shared > 256 * 32);     // more than rounding could hide
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +401,7 @@ int main(void)
         cmocka_unit_test(test_prediction),
         cmocka_unit_test(test_half),
         cmocka_unit_test(test_caller_loss),
+        cmocka_unit_test(test_planned_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -173,6 +173,23 @@ static void networks_of_other_shapes(void **state)
     }
 }
 
+// With more blocks to a level, more steps lie between what is done again and its second use. Every family and variant
+// of the autoencoders, with own and with shared layers of the context.
+static void levels_of_several_blocks(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * 4 * 4 * 2 * 3; i++) {
+        usplit_model_options o = network(i % 2, i / 2 % 4);
+        o.filters = 4;
+        o.z_dims[0] = 3;
+        o.blocks = 1 + i / 8 % 4;
+        o.shared_branch = i / 32 % 2 && o.blocks > 1 && o.variant != USPLIT_VARIANT_VANILLA;
+        o.levels = i / 64 ? 3 * (i / 64) : 1;
+        o.activation = i / 64 == 1 ? USPLIT_ACTIVATION_RELU : USPLIT_ACTIVATION_ELU;
+        check(&o);
+    }
+}
+
 // What README and docs/benchmarks.md promise rests on these: a training step of Lean-LC with a batch of 16 in at most
 // 650 MB, for at most 6 % more work than a forward and two backward directions of every convolution.
 static void what_is_done_again_pays(void **state)
@@ -200,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_networks),
         cmocka_unit_test(networks_of_other_shapes),
+        cmocka_unit_test(levels_of_several_blocks),
         cmocka_unit_test(what_is_done_again_pays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 
 #include "cli/chart.h"
 #include "cli/cli.h"
+#include "cli/picture.h"
 #include "cli/repro.h"
 #include "net/graph.h"
 
@@ -189,9 +190,9 @@ static void sees_its_share(const repro_request *request, const repro_row *row, c
 static void budgets_are_equal(void **state)
 {
     (void)state;
-    expected_patches = 16000;
+    expected_patches = 6000;
     for_each("small", 0, sees_its_share);
-    expected_patches = 500 * 8;
+    expected_patches = 500 * 4;
     for_each("small", 500, sees_its_share);
     expected_patches = 0;
     for_each("0.01", 0, sees_its_share);
@@ -319,6 +320,8 @@ static void fill(repro_result *r)
         r->quality[1].ri_psnr[c] = NAN;
     }
     r->quality[0].mean_ri_psnr = 31;
+    r->quality[0].seam = 1.125;
+    r->quality[1].seam = NAN;
 }
 
 static void result_round_trip(void **state)
@@ -337,6 +340,116 @@ static void result_round_trip(void **state)
     assert_true(isnan(back.best_val_psnr) && isnan(back.quality[1].ri_psnr[1]));
     assert_true(back.quality[0].ri_psnr[1] == 31.5 && back.quality[0].ssim[1] == -0.25);
     assert_true(back.quality[0].mean_ri_psnr == 31);
+    assert_true(back.quality[0].seam == 1.125 && isnan(back.quality[1].seam));
+}
+
+static size_t read_text(char *text, size_t size)
+{
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t n = fread(text, 1, size - 1, file);
+    fclose(file);
+    text[n] = '\0';
+    return n;
+}
+
+// A result from before seams were measured is still one.
+static void older_results_have_no_seam(void **state)
+{
+    (void)state;
+    const repro_experiment *e = repro_experiment_find("table2");
+    repro_result r, back;
+    char text[8192];
+    fill(&r);
+    assert_int_equal(repro_result_write(&r, e, path), 0);
+    read_text(text, sizeof text);
+    FILE *file = fopen(path, "wb");
+    int left_out = 0;
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        if (strstr(line, "_seam\"") == NULL) {
+            fprintf(file, "%s\n", line);
+        } else {
+            left_out++;
+        }
+    }
+    fclose(file);
+    assert_int_equal(left_out, e->n_evals);
+    assert_int_equal(repro_result_read(&back, e, path), 0);
+    assert_true(isnan(back.quality[0].seam) && back.quality[0].ri_psnr[1] == 31.5);
+}
+
+// ---- Tables -----------------------------------------------------------------------------------------------------
+
+// The text of column `name` in the second line of a CSV table without commas in its cells.
+static void cell_of(const char *text, const char *name, char *cell, size_t size)
+{
+    const char *head = text, *row = strchr(text, '\n') + 1;
+    while (strncmp(head, name, strlen(name)) != 0 || head[strlen(name)] != ',') {
+        head = strchr(head, ',');
+        row = strchr(row, ',');
+        assert_true(head != NULL && row != NULL);
+        head++;
+        row++;
+    }
+    snprintf(cell, size, "%.*s", (int)strcspn(row, ",\n"), row);
+}
+
+static void tables_have_the_seams(void **state)
+{
+    (void)state;
+    const repro_experiment *e = repro_experiment_find("fig4");
+    repro_run run = {.row = row_of(e, "hvae-vanilla"), .task = e->tasks[0], .done = 1, .folder = path};
+    char text[8192], cell[32];
+    run.result.channels = 2;
+    for (int k = 0; k < e->n_evals; k++) {
+        run.result.quality[k].seam = 1 + k / 8.0;
+    }
+    assert_true(e->seams);
+    assert_int_equal(repro_csv(path, e, &run, 1), 0);
+    read_text(text, sizeof text);
+    cell_of(text, "inner0_seam", cell, sizeof cell);
+    assert_string_equal(cell, "1");
+    cell_of(text, "outer64_seam", cell, sizeof cell);
+    assert_string_equal(cell, "1.875");
+}
+
+// ---- Pictures ---------------------------------------------------------------------------------------------------
+
+static void histograms_count_every_pixel_in_range(void **state)
+{
+    (void)state;
+    const float pixels[8] = {0, 0.99f, 1, 63.5f, 64, -1, 65, NAN};
+    double share[PICTURE_BINS], sum = 0;
+    picture_histogram(pixels, 8, 0, 64, share);
+    for (int k = 0; k < PICTURE_BINS; k++) {
+        sum += share[k];
+    }
+    assert_true(share[0] == 2 / 8.0 && share[1] == 1 / 8.0 && share[63] == 2 / 8.0 && fabs(sum - 5 / 8.0) < 1e-12);
+    picture_histogram(pixels, 8, 3, 3, share);          // a constant image has none
+    assert_true(share[0] == 0 && share[63] == 0);
+}
+
+// Height of a panel of one image, from the head of its PNG.
+static int panel_height(const float *truth)
+{
+    static const float plane[64 * 64];
+    picture_cell cell = {.pixels = plane, .high = 1, .truth = truth, .to = 1};
+    char headings[1][48] = {"a"};
+    int64_t side = 64;
+    picture_panel panel = {.n_rows = 1, .n_columns = 1, .headings = headings, .heights = &side, .widths = &side,
+                           .cells = &cell};
+    char bytes[64];
+    assert_int_equal(picture_write_panel(path, &panel), 0);
+    assert_true(read_text(bytes, sizeof bytes) > 24);
+    return (unsigned char)bytes[22] * 256 + (unsigned char)bytes[23];
+}
+
+static void histograms_have_room_of_their_own(void **state)
+{
+    (void)state;
+    static const float truth[64 * 64];
+    int without = panel_height(NULL), with = panel_height(truth);
+    assert_true(without > 64 && with >= without + 64);
 }
 
 // A file cut anywhere is refused with a line, and never read past its end.
@@ -400,6 +513,10 @@ int main(void)
         cmocka_unit_test(keys_are_unique_and_points_ascend),
         cmocka_unit_test(hash_sees_everything),
         cmocka_unit_test_setup_teardown(result_round_trip, make_file, remove_file),
+        cmocka_unit_test_setup_teardown(older_results_have_no_seam, make_file, remove_file),
+        cmocka_unit_test_setup_teardown(tables_have_the_seams, make_file, remove_file),
+        cmocka_unit_test(histograms_count_every_pixel_in_range),
+        cmocka_unit_test_setup_teardown(histograms_have_room_of_their_own, make_file, remove_file),
         cmocka_unit_test_setup_teardown(cut_results_are_refused, make_file, remove_file),
         cmocka_unit_test_setup_teardown(charts_leave_out_what_is_not_known, make_file, remove_file),
     };

@@ -214,6 +214,49 @@ static void training_learns(void **state)
 }
 
 // A NaN weight makes the loss NaN: the batch is counted and changes nothing.
+// The mean over levels is the KL loss; an interrupted epoch's sums and finished epochs survive in the file; networks
+// without KL say so.
+static void kl_is_known_per_level(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    setup whole = make(1, USPLIT_FAMILY_HVAE, &to), half = make(1, USPLIT_FAMILY_HVAE, &to),
+          rest = make(1, USPLIT_FAMILY_HVAE, &to), plain = make(1, USPLIT_FAMILY_HAE, &to);
+    int64_t epoch = us_trainer_steps_per_epoch(whole.trainer);
+    for (int64_t i = 0; i < 2 * epoch; i++) {
+        must(usplit_trainer_step(whole.trainer));
+    }
+    for (int64_t i = 0; i < epoch + 1; i++) {
+        must(usplit_trainer_step(half.trainer));
+    }
+    must(usplit_trainer_save(half.trainer, file("levels.h5")));
+    must(usplit_trainer_resume(rest.trainer, file("levels.h5")));
+    for (int64_t i = 1; i < epoch; i++) {
+        must(usplit_trainer_step(rest.trainer));
+    }
+    for (int e = 0; e < 2; e++) {
+        usplit_trainer_epoch a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
+        must(usplit_trainer_get_epoch(whole.trainer, e, &a));
+        must(usplit_trainer_get_epoch(rest.trainer, e, &b));
+        assert_true(isfinite(a.kl_level[0]) && isfinite(a.kl_level[1]) && a.kl_level[0] != a.kl_level[1]);
+        assert_true(isnan(a.kl_level[2]) && isnan(a.kl_level[USPLIT_MAX_LEVELS - 1]));
+        // sums of a few doubles in another order
+        assert_true(fabs((a.kl_level[0] + a.kl_level[1]) / 2 - a.kl_loss) <= 1e-12 * (1 + fabs(a.kl_loss)));
+        assert_memory_equal(a.kl_level, b.kl_level, 2 * sizeof a.kl_level[0]);
+    }
+    must(usplit_trainer_step(plain.trainer));
+    for (int64_t i = 1; i < epoch; i++) {
+        must(usplit_trainer_step(plain.trainer));
+    }
+    usplit_trainer_epoch none = {.struct_size = sizeof none};
+    must(usplit_trainer_get_epoch(plain.trainer, 0, &none));
+    assert_true(isnan(none.kl_level[0]) && none.kl_loss == 0);
+    drop(&whole);
+    drop(&half);
+    drop(&rest);
+    drop(&plain);
+}
+
 static void bad_batches_are_skipped(void **state)
 {
     (void)state;
@@ -524,6 +567,40 @@ static void adamax_vectors(void **state)
     drop(&s);
 }
 
+// By their norm over all parameters, not one by one (data section 9, row 15): the first moments, a tenth of the first
+// gradients, are all smaller by min(1, limit / (norm + 1e-6)).
+static void gradients_are_clipped_by_norm(void **state)
+{
+    (void)state;
+    usplit_trainer_options to = small_training();
+    usplit_trainer_facts f = {.struct_size = sizeof f};
+    to.clip_norm = 0;
+    setup free_one = make(1, 0, &to);
+    must(usplit_trainer_step(free_one.trainer));
+    must(us_trainer_refresh(free_one.trainer, 1));
+    must(usplit_trainer_info(free_one.trainer, &f));
+    const us_graph *g = free_one.model->graph;
+    const double limits[2] = {f.gradient_norm / 4, f.gradient_norm * 4};
+    double square = 0;
+    for (int64_t i = 0; i < g->n_floats; i++) {
+        square += 100 * (double)free_one.trainer->state.m[i] * free_one.trainer->state.m[i];
+    }
+    assert_true(fabs(sqrt(square) - f.gradient_norm) < 1e-4 * f.gradient_norm);
+    for (int k = 0; k < 2; k++) {
+        to.clip_norm = limits[k];
+        setup s = make(1, 0, &to);
+        must(usplit_trainer_step(s.trainer));
+        must(us_trainer_refresh(s.trainer, 1));
+        double scale = k == 0 ? limits[0] / (f.gradient_norm + 1e-6) : 1;
+        for (int64_t i = 0; i < g->n_floats; i++) {
+            double expected = scale * free_one.trainer->state.m[i];
+            assert_true(fabs(s.trainer->state.m[i] - expected) <= 1e-5 * fabs(expected) + 1e-9);
+        }
+        drop(&s);
+    }
+    drop(&free_one);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -533,7 +610,7 @@ static int make_folder(void **state)
 static int drop_folder(void **state)
 {
     (void)state;
-    static const char *const names[] = {"half.h5", "last.h5", "best.h5", "other.h5", "model.h5", "fault.h5"};
+    static const char *const names[] = {"half.h5", "levels.h5", "last.h5", "best.h5", "other.h5", "model.h5", "fault.h5"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unlink(file(names[i]));
     }
@@ -548,6 +625,7 @@ int main(void)
         cmocka_unit_test(seeds_matter),
         cmocka_unit_test(steady_state_allocates_nothing),
         cmocka_unit_test(training_learns),
+        cmocka_unit_test(kl_is_known_per_level),
         cmocka_unit_test(bad_batches_are_skipped),
         cmocka_unit_test(budget_runs_batches_in_parts),
         cmocka_unit_test(cancel_leaves_a_whole_checkpoint),
@@ -558,6 +636,7 @@ int main(void)
         cmocka_unit_test(failing_allocations),
         cmocka_unit_test(optimiser_vectors),
         cmocka_unit_test(adamax_vectors),
+        cmocka_unit_test(gradients_are_clipped_by_norm),
     };
     return cmocka_run_group_tests_name("trainer", tests, make_folder, drop_folder);
 }

@@ -374,6 +374,7 @@ struct usplit_trainer_epoch
     val_loss::Cdouble
     learning_rate::Cdouble
     seconds::Cdouble
+    kl_level::NTuple{12, Cdouble}
 end
 
 struct usplit_tiler_options

@@ -27,6 +27,7 @@ class Life(Case):
         self.assertEqual([p.epoch for p in seen if p.phase == "epoch"], [0, 1])
         self.assertTrue(all(p.phase in ("train", "validate", "epoch") for p in seen))
         self.assertEqual([e.step for e in trainer.epochs], [4, 8])
+        self.assertEqual([len(e.kl_level) for e in trainer.epochs], [12, 12])
         self.assertTrue(math.isfinite(facts.best_val_psnr))
         model.channel_names = ["actin", "nuclei"]
         model.save(file)

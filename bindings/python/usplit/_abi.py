@@ -473,6 +473,7 @@ class usplit_trainer_epoch(Structure):
         ("val_loss", c_double),
         ("learning_rate", c_double),
         ("seconds", c_double),
+        ("kl_level", c_double * 12),
     ]
 
 

@@ -79,7 +79,7 @@ def facts(struct: ctypes.Structure, channels: int | None = None) -> Facts:
             value = value[:channels if channels is not None else
                           getattr(struct, "channels", getattr(struct, "n_channels", None))]
         elif isinstance(value, tuple) and len(value) == _abi.USPLIT_MAX_LEVELS:
-            value = value[:struct.levels]
+            value = value[:getattr(struct, "levels", None)]     # kl_level of an epoch says by NaN where there is none
         setattr(out, name, value)
     return out
 
