@@ -337,7 +337,11 @@ static int map_block(const ome_image *o, const ome_block *b, const int64_t size[
             index[o->order[i]] = left % size[o->order[i]];
             left /= size[o->order[i]];
         }
-        grid[(index[OME_T] * size[OME_Z] + index[OME_Z]) * size[OME_C] + index[OME_C]] = b->page + k;
+        int64_t *place = &grid[(index[OME_T] * size[OME_Z] + index[OME_Z]) * size[OME_C] + index[OME_C]];
+        if (*place >= 0) {                      // a plane has one page; so the work is bounded, too
+            return 0;
+        }
+        *place = b->page + k;
     }
     return 1;
 }

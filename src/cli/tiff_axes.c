@@ -26,7 +26,7 @@ static int lay_out(grid *g, const image_order *order, int64_t n_pages)
     *g = (grid){{1, 1, 1}, {0, 0, 0}};
     for (int i = (int)strcspn(order->letters, "Y") - 1; i >= 0; i--) {
         int axis = axis_of(order->letters[i]);
-        if (order->sizes[i] > n_pages / stride) {
+        if (order->sizes[i] < 1 || order->sizes[i] > n_pages / stride) {
             return 0;
         }
         g->size[axis] = order->sizes[i];

@@ -328,6 +328,51 @@ static void axes_are_checked(void **state)
     }
 }
 
+// Twelve pages under the names that a user may give them.
+static void pages_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *axes;
+        int64_t channels, slices, frames;       // 0: refused
+    } cases[] = {{"ZYX", 1, 12, 1}, {"TYX", 1, 1, 12}, {"CYX", 12, 1, 1},   {"T3ZYX", 1, 4, 3}, {"TZ3YX", 1, 3, 4},
+                 {"C2T3ZYX", 2, 2, 3}, {"T3Z4YX", 1, 4, 3}, {"T5ZYX", 0, 0, 0}, {"TZ5YX", 0, 0, 0}, {"YX", 0, 0, 0},
+                 {"T13YX", 0, 0, 0}, {"T3Z3YX", 0, 0, 0}, {"C5T5ZYX", 0, 0, 0}, {"C1000000000ZT1000000000YX", 0, 0, 0}};
+    char path[128], name[160];
+    float pixel;
+    image_layout layout = {.height = 1, .width = 1, .channels = 1, .slices = 1, .frames = 12,
+                           .type = USPLIT_TYPE_F32};
+    image_writer *w = NULL;
+    snprintf(path, sizeof path, "%s/twelve.tif", folder);
+    assert_int_equal(image_create(&w, path, &layout), 0);
+    for (int place = 0; place < 12; place++) {
+        pixel = (float)place;
+        assert_int_equal(image_write_rows(w, place, 0, 1, &pixel), 0);
+    }
+    assert_int_equal(image_commit(w, NULL), 0);
+    image_writer_free(w);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        image_file *file = NULL;
+        image_facts f;
+        if (cases[i].channels == 0) {
+            refused(path, cases[i].axes, "--axes");
+            continue;
+        }
+        cli_error_clear();
+        snprintf(name, sizeof name, cases[i].channels > 1 ? "%s@2" : "%s", path);
+        if (image_open_axes(&file, name, cases[i].axes) != 0) {
+            fail_msg("%s", cli_error_line());
+        }
+        image_info(file, &f);
+        assert_true(f.channels == cases[i].channels && f.slices == cases[i].slices && f.frames == cases[i].frames);
+        if (strcmp(cases[i].axes, "C2T3ZYX") == 0) {
+            assert_int_equal(image_read_rows(file, 1 + 2 * 2, 0, 1, &pixel), 0);    // z 1, t 2
+            assert_true(pixel == (1 * 3 + 2) * 2 + 1);
+        }
+        image_close(file);
+    }
+}
+
 static void names_of_what_is_made(void **state)
 {
     (void)state;
@@ -345,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(axes_are_checked),
+        cmocka_unit_test(pages_are_named),
         cmocka_unit_test(names_of_what_is_made),
         cmocka_unit_test(hdf5_is_read_and_refused_in_words),
         cmocka_unit_test(large_files_are_big),

@@ -603,6 +603,11 @@ static void reads_ome(void **state)
     assert_true(first[OME_C] == 1 && size[OME_C] == 1 && size[OME_Z] == 2 && pages[0] == 1 && pages[1] == 0);
     free(pages);
     ome_free(&o);
+    assert_true(ome_read(&o,
+                         "<OME><Pixels SizeC='2'><TiffData IFD='0' PlaneCount='2'/><TiffData IFD='0'/></Pixels></OME>",
+                         "a.tif"));
+    assert_null(ome_pages(&o, 2, 1, first, size));      // a plane told twice
+    ome_free(&o);
     static const char *const odd[] = {"<OME<Pixels SizeC=\"", "<OME><Pixels", "<OME><Pixels SizeC='2' SizeZ='&#99",
                                       "<OME><!--", "<OME><![CDATA[", "<OME><Pixels ' \">", "<OME></></Pixels>"};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
