@@ -3,7 +3,8 @@
 
 # System packages, by their Debian and Ubuntu names. `make setup GOAL...` installs them first and then starts
 # make anew for the goals, so that what pkg-config and the compiler say below is asked when they are there.
-PACKAGES := build-essential pkg-config libdnnl-dev libhdf5-dev libtiff-dev libpng-dev libcmocka-dev
+PACKAGES := build-essential pkg-config libdnnl-dev libhdf5-dev libtiff-dev libpng-dev libblosc-dev libzstd-dev \
+            zlib1g-dev libjansson-dev libcmocka-dev
 ifneq ($(filter setup,$(MAKECMDGOALS)),)
 .PHONY: $(MAKECMDGOALS)
 .NOTPARALLEL:
@@ -47,7 +48,9 @@ comma := ,
 DNNL_CFLAGS := $(if $(DNNL_DIR),-I$(DNNL_DIR)/include)
 DNNL_LIBS := $(if $(DNNL_DIR),-L$(DNNL_DIR)/lib -Wl$(comma)-rpath$(comma)$(abspath $(DNNL_DIR)/lib)) -ldnnl
 CLI_CFLAGS := $(shell $(PKG_CONFIG) --cflags libtiff-4 libpng 2>/dev/null)
-CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng)
+CLI_LIBS := $(shell $(PKG_CONFIG) --libs libtiff-4 libpng 2>/dev/null || echo -ltiff -lpng) $(HDF5_LIBS)
+ZARR_CFLAGS := $(shell $(PKG_CONFIG) --cflags blosc libzstd zlib jansson 2>/dev/null)
+CLI_LIBS += $(shell $(PKG_CONFIG) --libs blosc libzstd zlib jansson 2>/dev/null || echo -lblosc -lzstd -lz -ljansson)
 
 WARN := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
         -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
@@ -84,7 +87,7 @@ ISA_FLAGS_base :=
 ISA_FLAGS_avx2 := -mavx2 -mfma
 ISA_FLAGS_avx512 := -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mprefer-vector-width=512
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(foreach f,$(ISA_SRC:.c=),$(ISAS:%=$(B)/$f_%.o))
-CLI_SRC := $(sort $(wildcard src/cli/*.c src/cli/import/*.c))
+CLI_SRC := $(sort $(wildcard src/cli/*.c src/cli/*/*.c))
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 TEST_SRC := $(sort $(wildcard test/unit/test_*.c test/property/test_*.c test/fault/test_*.c test/fuzz/test_*.c))
 TESTS := $(TEST_SRC:%.c=$(B)/%)
@@ -120,7 +123,7 @@ endef
 $(foreach f,$(ISA_SRC:.c=),$(foreach i,$(ISAS),$(eval $(call isa_rule,$f,$i))))
 
 # Third-party headers are visible only to the folder that wraps them.
-flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS) $(CLI_CFLAGS))
+flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring src/cli/hdf5_reader,$1),$(HDF5_CFLAGS))$(if $(findstring zarr,$1),$(ZARR_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS) $(CLI_CFLAGS))
 
 # lib/ is shared by all release builds: it is linked anew when the compiler, a flag or the list of sources
 # is another one than last time.
@@ -152,8 +155,8 @@ $(B)/test/%: $(B)/test/%.o $(HELP_OBJ) $(LIBOUT)/libusplit.a
 
 # These tests also use the program's modules.
 CLI_TEST_OBJ := $(filter-out %/main.o,$(CLI_OBJ))
-CLI_TESTS := $(addprefix $(B)/test/,unit/test_tiff unit/test_score unit/test_reproduce unit/test_import unit/test_report unit/test_check \
-             fuzz/test_import_fuzz)
+CLI_TESTS := $(addprefix $(B)/test/,unit/test_tiff unit/test_score unit/test_reproduce unit/test_import unit/test_report \
+             unit/test_check fuzz/test_import_fuzz unit/test_images unit/test_zarr fuzz/test_image_fuzz)
 $(CLI_TESTS): $(CLI_TEST_OBJ)
 $(CLI_TESTS): LIBS := $(CLI_TEST_OBJ) $(LIBOUT)/libusplit.a $(CLI_LIBS) $(LIBS)
 

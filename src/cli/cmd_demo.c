@@ -12,7 +12,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 #include "cli/train_run.h"
 
 // What the demo trains; small enough for a few minutes on two cores. The published critters, two kinds per channel: no
@@ -143,7 +143,7 @@ done:
 static int take_frame(int64_t frame, int64_t height, int64_t width, const float *planes, void *user)
 {
     (void)width;
-    return tiff_write_rows(user, frame, 0, height, planes);
+    return image_write_rows(user, frame, 0, height, planes);
 }
 
 static int evaluate(usplit_context *context, const usplit_dataset *dataset, const demo_args *a,
@@ -152,7 +152,7 @@ static int evaluate(usplit_context *context, const usplit_dataset *dataset, cons
     int rc;
     usplit_model *model = NULL;
     usplit_model_facts facts;
-    tiff_writer *writer = NULL;
+    image_writer *writer = NULL;
     heldout test = {0};
     usplit_dataset_reader reader;
     score s = {0};
@@ -161,17 +161,17 @@ static int evaluate(usplit_context *context, const usplit_dataset *dataset, cons
     CLI_TRY(heldout_reader(&test, dataset, USPLIT_SET_TEST, &reader));
     CLI_LIB(usplit_tiler_options_init(&options.tiler, sizeof options.tiler));
     options.tiler.pad = demo.pad;
-    tiff_layout layout = {.height = demo.size,
+    image_layout layout = {.height = demo.size,
                           .width = demo.size,
                           .channels = 2,
                           .slices = 1,
                           .frames = test.n,
                           .type = USPLIT_TYPE_F32,
                           .names = {"curves A", "curves B"}};
-    CLI_TRY(tiff_create(&writer, stack, &layout));
+    CLI_TRY(image_create(&writer, stack, &layout));
     options.user = writer;
     CLI_TRY(score_frames(&s, model, &reader, &options));
-    CLI_TRY(tiff_commit(writer, NULL));
+    CLI_TRY(image_commit(writer, NULL));
     options.take = NULL;
     CLI_TRY(score_picture(&s, model, &reader, &options, picture, NULL, NULL));
     if (a->json) {
@@ -187,7 +187,7 @@ static int evaluate(usplit_context *context, const usplit_dataset *dataset, cons
 done:
     score_free(&s);
     heldout_free(&test);
-    tiff_writer_free(writer);
+    image_writer_free(writer);
     usplit_model_free(model);
     return rc;
 }

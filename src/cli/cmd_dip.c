@@ -12,7 +12,7 @@
 #include "cli/frames.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static const arg_usage usage = {
     "dip", "mixture.tif [mixture2.tif] [-o out.tif] | --channel A --channel B [options]",
@@ -26,7 +26,7 @@ static const arg_usage usage = {
 
 typedef struct dip_args {
     arg_list channels;
-    const char *out, *mix;
+    const char *out, *mix, *axes;
     int64_t crop, crops, iterations, seed, threads;
     double minutes, lr, exclusion;
     int mode, overwrite, json, quiet;
@@ -63,6 +63,7 @@ static int parse(dip_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure; give it twice"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--mode", NULL, ARG_CHOICE, &a->mode, 0, 0, "single|two", "mixtures (as many as given; with --channel two)"},
         {"--mix", NULL, ARG_TEXT, &a->mix, 0, 0, "A,B", "share of the first structure in each (0.5,0.3)"},
         {"--crop", NULL, ARG_INT, &a->crop, 65, 4096, "N",
@@ -130,7 +131,7 @@ done:
 static int write_results(const crop_list *list, const char *path, double pixel_size)
 {
     int rc = CLI_OK;
-    tiff_writer *writer = NULL;
+    image_writer *writer = NULL;
     int64_t n = 0;
     for (int i = 0; i < list->n; i++) {
         n += list->items[i].state != CROP_WAITS;
@@ -138,19 +139,19 @@ static int write_results(const crop_list *list, const char *path, double pixel_s
     if (n == 0) {
         return CLI_OK;
     }
-    tiff_layout layout = {.height = list->height, .width = list->width, .channels = 2, .slices = 1, .frames = n,
+    image_layout layout = {.height = list->height, .width = list->width, .channels = 2, .slices = 1, .frames = n,
                           .type = USPLIT_TYPE_F32, .pixel_width = pixel_size, .pixel_height = pixel_size,
                           .info = "Double-DIP estimates; their order, offset and scale are not determined.\n"};
-    CLI_TRY(tiff_create(&writer, path, &layout));
+    CLI_TRY(image_create(&writer, path, &layout));
     n = 0;
     for (int i = 0; i < list->n; i++) {
         if (list->items[i].state != CROP_WAITS) {
-            CLI_TRY(tiff_write_rows(writer, n++, 0, list->height, list->items[i].estimates));
+            CLI_TRY(image_write_rows(writer, n++, 0, list->height, list->items[i].estimates));
         }
     }
-    CLI_TRY(tiff_commit(writer, NULL));
+    CLI_TRY(image_commit(writer, NULL));
 done:
-    tiff_writer_free(writer);
+    image_writer_free(writer);
     return rc;
 }
 
@@ -298,6 +299,7 @@ int cmd_dip(int argc, char **argv)
     list.known = a.channels.n > 0;
     list.n_mixtures = !list.known ? rest.n : a.mode == 0 ? 1 : 2;
     CLI_TRY(make_options(&options, &a, list.n_mixtures));
+    set.axes = a.axes;
     CLI_TRY(frames_add(&set, list.known ? &a.channels : &rest, &n));
     CLI_TRY(name_output(&out, &a, &set));
     CLI_TRY(crops_cut(&list, &set, &options));

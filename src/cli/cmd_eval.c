@@ -10,7 +10,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static const arg_usage usage = {
     "eval", "model.h5 --channel A --channel B [...] [options]",
@@ -24,7 +24,7 @@ typedef struct eval_args {
     machine_args machine;
     tiler_args tiler;
     arg_list channels;
-    const char *names, *picture, *out, *report;
+    const char *names, *picture, *out, *report, *axes;
     int64_t drop_last;
     int overwrite, json, quiet;
     const char *mixture;
@@ -38,6 +38,7 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
         {"--mixture", NULL, ARG_TEXT, &a->mixture, 0, 0, "PATH", "measured images, for a model trained on such"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--names", NULL, ARG_TEXT, &a->names, 0, 0, "A,B", "names of the structures (the model's)"},
         {"--drop-last", NULL, ARG_INT, &a->drop_last, 0, 1 << 24, "N",
          "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
@@ -103,9 +104,9 @@ static int write_frame(int64_t index, int64_t height, int64_t width, const float
     int rc;
     const split_writer *w = user;
     char names[USPLIT_MAX_CHANNELS][USPLIT_NAME_BYTES];
-    tiff_writer *writer = NULL;
+    image_writer *writer = NULL;
     char *path = frame_path(w, index);
-    tiff_layout layout = {.height = height,
+    image_layout layout = {.height = height,
                           .width = width,
                           .channels = w->model->channels,
                           .slices = 1,
@@ -116,11 +117,11 @@ static int write_frame(int64_t index, int64_t height, int64_t width, const float
     for (int c = 0; c < w->model->channels; c++) {
         layout.names[c] = setup_channel_name(w->model, c, names[c], sizeof names[c]);
     }
-    CLI_TRY(tiff_create(&writer, path, &layout));
-    CLI_TRY(tiff_write_rows(writer, 0, 0, height, planes));
-    CLI_TRY(tiff_commit(writer, NULL));
+    CLI_TRY(image_create(&writer, path, &layout));
+    CLI_TRY(image_write_rows(writer, 0, 0, height, planes));
+    CLI_TRY(image_commit(writer, NULL));
 done:
-    tiff_writer_free(writer);
+    image_writer_free(writer);
     free(path);
     return rc;
 }
@@ -165,6 +166,7 @@ int cmd_eval(int argc, char **argv)
         }
         memcpy(options.names, parts.items, sizeof *parts.items * (size_t)parts.n);
     }
+    set.axes = a.axes;
     CLI_TRY(frames_add(&set, &a.channels, &n));
     frames_reader(&set, &reader);
     split_writer writer = {&set, &facts, a.out, a.overwrite};

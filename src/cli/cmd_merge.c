@@ -32,7 +32,7 @@ static int parse(merge_args *a, arg_list *rest, int argc, char **argv)
     memset(a, 0, sizeof *a);
     const arg_spec specs[] = {
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
-        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif file, or a folder"},
+        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif (ImageJ), .ome.tif or .ome.zarr file, or a folder"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {"--json", NULL, ARG_FLAG, &a->json, 0, 0, NULL, "what was done as JSON on standard output"},
         {"--quiet", "-q", ARG_FLAG, &a->quiet, 0, 0, NULL, "no report"},
@@ -154,14 +154,14 @@ done:
 typedef struct merging {
     const shard *shards;
     files_list outputs;
-    tiff_writer *writer;        // of the image that is being written
+    image_writer *writer;        // of the image that is being written
     int64_t n, saturated, rows;
 } merging;
 
 static int copy_piece(merging *m, FILE *file, const char *path, const shard_piece *p)
 {
     int rc = CLI_OK;
-    const tiff_layout *l = &m->shards[0].images[p->image].layout;
+    const image_layout *l = &m->shards[0].images[p->image].layout;
     int64_t line = l->channels * l->width * (int64_t)sizeof(float), most = CHUNK_BYTES / line;
     most = most < 1 ? 1 : most;
     float *rows = cli_alloc((size_t)most, (size_t)line), *row = cli_alloc(1, (size_t)line);
@@ -173,7 +173,7 @@ static int copy_piece(merging *m, FILE *file, const char *path, const shard_piec
         n = p->n_rows - y < most ? p->n_rows - y : most;
         CLI_TRY(cli_stopped());
         CLI_TRY(shard_read_rows(file, path, rows, row, l->channels, n, l->width));
-        CLI_TRY(tiff_write_rows(m->writer, p->page, p->row + y, n, rows));
+        CLI_TRY(image_write_rows(m->writer, p->page, p->row + y, n, rows));
     }
     m->rows += p->n_rows;
 done:
@@ -194,13 +194,13 @@ static int copy_shard(merging *m, const shard *s)
         const shard_piece *p = &s->pieces[i];
         const shard_image *image = &m->shards[0].images[p->image];
         if (p->page == 0 && p->row == 0) {
-            CLI_TRY(tiff_create(&m->writer, m->outputs.paths[p->image], &image->layout));
+            CLI_TRY(image_create(&m->writer, m->outputs.paths[p->image], &image->layout));
         }
         CLI_TRY(copy_piece(m, file, s->path, p));
         if (p->page + 1 == image->pages && p->row + p->n_rows == image->layout.height) {
             int64_t saturated = 0;
-            CLI_TRY(tiff_commit(m->writer, &saturated));
-            tiff_writer_free(m->writer);
+            CLI_TRY(image_commit(m->writer, &saturated));
+            image_writer_free(m->writer);
             m->writer = NULL;
             m->saturated += saturated;
         }
@@ -215,7 +215,7 @@ done:
 static int name_outputs(merging *m, const merge_args *a)
 {
     int rc = CLI_OK;
-    int to_file = files_ends_with(a->out, ".tif") || files_ends_with(a->out, ".tiff");
+    int to_file = image_is_written(a->out);
     if (to_file && m->shards[0].n_images > 1) {
         return cli_error(CLI_USAGE, "%" PRId64 " images do not fit into one file; name a folder with -o",
                          m->shards[0].n_images);
@@ -306,7 +306,7 @@ int cmd_merge(int argc, char **argv)
     report(&m, &a);
 done:
     cli_on_signal(NULL, NULL);
-    tiff_writer_free(m.writer);
+    image_writer_free(m.writer);
     for (int64_t i = 0; shards != NULL && i < m.n; i++) {
         shard_free(&shards[i]);
     }

@@ -12,7 +12,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static const arg_usage usage = {
     "plan", "[model.h5 [image.tif ...]] [--size HxW] [options]",
@@ -26,7 +26,7 @@ typedef struct plan_args {
     machine_args machine;
     network_args network;       // with a model file: --patch is that of the tiles
     tiler_args tiler;
-    const char *size;
+    const char *size, *axes;
     int64_t height, width, channels, batch, steps, memory;
     int train, no_time, json;
 } plan_args;
@@ -64,6 +64,7 @@ static int parse(plan_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"What to plan", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--size", NULL, ARG_TEXT, &a->size, 0, 0, "HxW", "of the image to split, rows first"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--train", NULL, ARG_FLAG, &a->train, 0, 0, NULL, "also a step of training (always without a model file)"},
         {"--steps", NULL, ARG_INT, &a->steps, 1, 1e12, "N", "of training, for the time they take together"},
         {"--batch", NULL, ARG_INT, &a->batch, 1, 65536, "N", "training: patches per step (32)"},
@@ -166,20 +167,20 @@ done:
     return rc;
 }
 
-static int add_image(split_cost *t, const usplit_tiler *tiler, const char *name)
+static int add_image(split_cost *t, const usplit_tiler *tiler, const char *name, const char *axes)
 {
     int rc;
-    tiff_file *file = NULL;
-    tiff_facts facts;
-    CLI_TRY(tiff_open(&file, name));
-    tiff_info(file, &facts);
+    image_file *file = NULL;
+    image_facts facts;
+    CLI_TRY(image_open_axes(&file, name, axes));
+    image_info(file, &facts);
     for (int64_t page = 0, height, width; page < facts.pages; page++) {
-        CLI_TRY(tiff_page_size(file, page, &height, &width));
+        CLI_TRY(image_page_size(file, page, &height, &width));
         CLI_TRY(add_page(t, tiler, height, width));
     }
     t->images++;
 done:
-    tiff_close(file);
+    image_close(file);
     return rc;
 }
 
@@ -201,10 +202,10 @@ static int plan_split(split_cost *t, usplit_model *model, const usplit_model_fac
     }
     for (int i = 1; i < rest->n; i++) {
         files_list in = {0};
-        rc = files_is_folder(rest->items[i]) ? files_list_folder(&in, rest->items[i]) :
+        rc = files_is_folder(rest->items[i]) && !image_is_file(rest->items[i]) ? files_list_folder(&in, rest->items[i]) :
              files_list_add(&in, cli_format("%s", rest->items[i]));
         for (size_t k = 0; rc == CLI_OK && k < in.n; k++) {
-            rc = add_image(t, tiler, in.paths[k]);
+            rc = add_image(t, tiler, in.paths[k], a->axes);
         }
         files_list_free(&in);
         CLI_TRY(rc);

@@ -1,4 +1,4 @@
-// usplit split: TIFF pages in, one ImageJ hyperstack per file out. Rows stream from the input through the
+// usplit split: pages of images in, one stack per file out. Rows stream from the input through the
 // tiler into the output, so memory does not grow with the height of the image.
 #include <math.h>
 #include <stdio.h>
@@ -8,13 +8,13 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/files.h"
+#include "cli/images.h"
 #include "cli/progress.h"
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/shard.h"
 #include "cli/split_preview.h"
 #include "cli/text.h"
-#include "cli/tiff.h"
 #include "cli/trust.h"
 
 static const arg_usage usage = {
@@ -31,12 +31,14 @@ typedef struct split_args {
     const char *out, *preview, *frames, *residual, *shard;
     int type, sum, deviations, calibrated, overwrite, json, quiet;
     int64_t first, end;         // frames to split
+    const char *axes;
+    int format;                 // of files in a folder
 } split_args;
 
 typedef struct split_job {      // one image on its way through
-    tiff_file *src;
-    tiff_facts facts;
-    tiff_writer *writer;
+    image_file *src;
+    image_facts facts;
+    image_writer *writer;
     int64_t height, width, page, place;
     int n_channels, n_planes;   // of the model; written
     float scale;                // input is multiplied by it: 1, or 1/K for sums
@@ -63,8 +65,10 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
     a->end = INT64_MAX;
     const arg_spec specs[] = {
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
-        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif file, or a folder"},
+        {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "PATH", "a .tif (ImageJ), .ome.tif or .ome.zarr file, or a folder"},
         {"--type", NULL, ARG_CHOICE, &a->type, 0, 0, "f32|u16|u8", "of the pixels written (f32)"},
+        {"--format", NULL, ARG_CHOICE, &a->format, 0, 0, "tif|ome.tif|ome.zarr",
+         "of the files in a folder (tif, for ImageJ)"},
         {"--deviations", "--std", ARG_FLAG, &a->deviations, 0, 0, NULL,
          "also write the deviation of every pixel over samples and shifts"},
         {"--calibrated", NULL, ARG_FLAG, &a->calibrated, 0, 0, NULL,
@@ -80,6 +84,7 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
         {"Input", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--sum", NULL, ARG_FLAG, &a->sum, 0, 0, NULL,
          "the input is the sum of the channels, not their mean"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--frames", NULL, ARG_TEXT, &a->frames, 0, 0, "A:B", "pages A to B - 1 only, counted from 0"},
         {"Prediction", NULL, 0, NULL, 0, 0, NULL, NULL},
         TILER_SPECS(a->tiler),
@@ -110,7 +115,7 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
 static int32_t read_rows(int64_t row, int64_t n_rows, float *dst, void *user)
 {
     split_job *job = user;
-    int rc = tiff_read_rows(job->src, job->page, row, n_rows, dst);
+    int rc = image_read_rows(job->src, job->page, row, n_rows, dst);
     for (int64_t i = 0; rc == 0 && job->scale < 1 && i < n_rows * job->width; i++) {
         dst[i] *= job->scale;
     }
@@ -132,7 +137,7 @@ static int32_t write_rows(int64_t row, int64_t n_rows, const float *src, void *u
     if (job->rows != NULL) {
         return shard_write_rows(job->rows, src, job->n_planes, n_rows, job->width);
     }
-    int rc = tiff_write_rows(job->writer, job->place, row, n_rows, src);
+    int rc = image_write_rows(job->writer, job->place, row, n_rows, src);
     if (rc == 0 && job->residual != NULL) {
         rc = trust_add(job->residual, job->page, job->place, row, n_rows, src);
     }
@@ -180,10 +185,10 @@ static int write_preview(const split_job *job, const usplit_model_facts *model, 
 static int check_pages(split_job *job, const char *name, int64_t first, int64_t end)
 {
     int rc;
-    CLI_TRY(tiff_page_size(job->src, first, &job->height, &job->width));
+    CLI_TRY(image_page_size(job->src, first, &job->height, &job->width));
     for (int64_t page = first + 1; page < end; page++) {
         int64_t height, width;
-        CLI_TRY(tiff_page_size(job->src, page, &height, &width));
+        CLI_TRY(image_page_size(job->src, page, &height, &width));
         if (height != job->height || width != job->width) {
             return cli_error(CLI_FAILED,
                              "%s: page %lld is %lld x %lld, page %lld is %lld x %lld; use --frames to "
@@ -201,7 +206,7 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
 {
     static const int32_t types[] = {USPLIT_TYPE_F32, USPLIT_TYPE_U16, USPLIT_TYPE_U8};
     int whole = n_pages == job->facts.pages;
-    tiff_layout layout = {
+    image_layout layout = {
         .height = job->height, .width = job->width, .channels = model->channels, .type = types[a->type],
         .slices = whole ? job->facts.slices : 1, .frames = whole ? job->facts.frames : n_pages,
         .pixel_width = job->facts.pixel_width, .pixel_height = job->facts.pixel_height,
@@ -224,9 +229,9 @@ static int open_output(split_job *job, const split_args *a, const usplit_model_f
     job->n_planes = (int)layout.channels;
     shard_image *image = NULL;
     int rc = job->parts != NULL ? shard_add_image(job->parts, name, path, &layout, &image) :
-             tiff_create(&job->writer, path, &layout);
+             image_create(&job->writer, path, &layout);
     if (rc == 0 && job->residual != NULL) {
-        rc = trust_open(job->residual, name, a->residual, &layout, model, job->scale);
+        rc = trust_open(job->residual, name, a->axes, a->residual, &layout, model, job->scale);
     }
     free(info);
     return rc;
@@ -283,8 +288,8 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
     progress p;
     job.residual = a->residual != NULL ? &residual : NULL;
     progress_start(&p, a->quiet);
-    CLI_TRY(tiff_open(&job.src, name));
-    tiff_info(job.src, &job.facts);
+    CLI_TRY(image_open_axes(&job.src, name, a->axes));
+    image_info(job.src, &job.facts);
     int64_t end = a->end < job.facts.pages ? a->end : job.facts.pages;
     if (a->first >= end) {
         rc = cli_error(CLI_FAILED, "%s: has %lld pages, none of them in --frames %s", name,
@@ -304,7 +309,7 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
     }
     CLI_TRY(open_output(&job, a, facts, name, path, end - a->first));
     CLI_TRY(split_pages(&job, tiler, a->first, end, &p, total));
-    CLI_TRY(tiff_commit(job.writer, &saturated));
+    CLI_TRY(image_commit(job.writer, &saturated));
     if (job.residual != NULL) {
         CLI_TRY(trust_commit(&residual));
     }
@@ -317,8 +322,8 @@ static int split_image(const split_args *a, const usplit_model_facts *facts, usp
 done:
     progress_free(&p);
     trust_close(&residual);
-    tiff_writer_free(job.writer);
-    tiff_close(job.src);
+    image_writer_free(job.writer);
+    image_close(job.src);
     free(job.preview_input);
     free(job.preview_output);
     return rc;
@@ -339,7 +344,8 @@ static char *options_text(const split_args *a, const usplit_tiler_options *optio
     for (size_t i = 0; i < sizeof o; i++) {
         snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
     }
-    return cli_format("%s sum %d pages %lld:%lld", hex, a->sum, (long long)a->first, (long long)a->end);
+    return cli_format("%s sum %d pages %lld:%lld axes %s", hex, a->sum, (long long)a->first, (long long)a->end,
+                      a->axes != NULL ? a->axes : "as told");
 }
 
 // Which images there are, of which size, and what they look like: the first row and the last stand for the others.
@@ -350,8 +356,8 @@ static int describe_image(shard *parts, const split_args *a, const usplit_model_
     split_job job = {.n_channels = facts->channels, .parts = parts};
     usplit_tiler_cost cost = {.struct_size = sizeof cost};
     float *row = NULL;
-    CLI_TRY(tiff_open(&job.src, name));
-    tiff_info(job.src, &job.facts);
+    CLI_TRY(image_open_axes(&job.src, name, a->axes));
+    image_info(job.src, &job.facts);
     int64_t end = a->end < job.facts.pages ? a->end : job.facts.pages;
     if (a->first >= end) {
         rc = cli_error(CLI_FAILED, "%s: has %lld pages, none of them in --frames %s", name, (long long)job.facts.pages,
@@ -370,11 +376,11 @@ static int describe_image(shard *parts, const split_args *a, const usplit_model_
         goto done;
     }
     for (int i = 0; i < 2; i++) {
-        CLI_TRY(tiff_read_rows(job.src, i == 0 ? a->first : end - 1, i == 0 ? 0 : job.height - 1, 1, row));
+        CLI_TRY(image_read_rows(job.src, i == 0 ? a->first : end - 1, i == 0 ? 0 : job.height - 1, 1, row));
         image->pixels = shard_hash(image->pixels, row, (size_t)job.width * sizeof *row);
     }
 done:
-    tiff_close(job.src);
+    image_close(job.src);
     free(row);
     return rc;
 }
@@ -410,11 +416,11 @@ static int split_pieces(const shard *s, const split_args *a, const usplit_model_
     progress_start(&p, a->quiet);
     for (int64_t i = 0; i < s->n_pieces; i++) {
         const shard_piece *piece = &s->pieces[i];
-        const tiff_layout *layout = &s->images[piece->image].layout;
+        const image_layout *layout = &s->images[piece->image].layout;
         if (i == 0 || piece->image != s->pieces[i - 1].image) {
-            tiff_close(job.src);
+            image_close(job.src);
             job.src = NULL;
-            CLI_TRY(tiff_open(&job.src, images->paths[piece->image]));
+            CLI_TRY(image_open_axes(&job.src, images->paths[piece->image], a->axes));
             job.height = layout->height;
             job.width = layout->width;
             job.n_planes = (int)layout->channels;
@@ -426,7 +432,7 @@ static int split_pieces(const shard *s, const split_args *a, const usplit_model_
     }
 done:
     progress_free(&p);
-    tiff_close(job.src);
+    image_close(job.src);
     return rc;
 }
 
@@ -560,22 +566,27 @@ static void print_json(const split_total *t, const usplit_model_facts *m, const 
 // Images (folders opened) and where each goes; refuses what exists before any work is done.
 static int plan_outputs(const split_args *a, const arg_list *rest, files_list *images, files_list *outputs)
 {
+    static const char *const formats[] = {"tif", "ome.tif", "ome.zarr"};
     int rc = CLI_OK;
     for (int i = 1; i < rest->n; i++) {
         const char *item = rest->items[i];
-        CLI_TRY(files_is_folder(item) ? files_list_folder(images, item)
-                                      : files_list_add(images, cli_format("%s", item)));
+        CLI_TRY(files_is_folder(item) && !image_is_file(item) ? files_list_folder(images, item)
+                                                              : files_list_add(images, cli_format("%s", item)));
     }
-    int to_file = files_ends_with(a->out, ".tif") || files_ends_with(a->out, ".tiff");
+    int to_file = image_is_written(a->out);
+    if (image_is_file(a->out) && !to_file) {
+        return cli_error(CLI_USAGE, "%s: files of this kind are read, not written; .tif, .ome.tif and .ome.zarr are", a->out);
+    }
     if (to_file && images->n > 1) {
         return cli_error(CLI_USAGE, "%zu images do not fit into one file; name a folder with -o", images->n);
     }
     for (size_t i = 0; i < images->n; i++) {
-        tiff_file *probe = NULL;        // better to fail now than after an hour
-        CLI_TRY(tiff_open(&probe, images->paths[i]));
-        tiff_close(probe);
+        image_file *probe = NULL;       // better to fail now than after an hour
+        CLI_TRY(image_open_axes(&probe, images->paths[i], a->axes));
+        image_close(probe);
         char *stem = files_stem(images->paths[i]);
-        char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s_split.tif", a->out, stem);
+        char *path = to_file ? cli_format("%s", a->out)
+                             : cli_format("%s/%s_split.%s", a->out, stem, formats[a->format]);
         free(stem);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(outputs->paths[k], path) == 0) {

@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/setup.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 static const arg_usage usage = {
     "synth", "-o folder [options]",
@@ -56,11 +56,11 @@ static int write_channel(const usplit_dataset *dataset, int64_t channel, const c
     int rc;
     int64_t height = 0, width = 0;
     float *plane = NULL;
-    tiff_writer *writer = NULL;
+    image_writer *writer = NULL;
     CLI_LIB(usplit_dataset_get_frame(dataset, 0, channel, 0, NULL, &height, &width));
-    tiff_layout layout = {.height = height, .width = width, .channels = 1, .slices = 1, .frames = n_frames,
+    image_layout layout = {.height = height, .width = width, .channels = 1, .slices = 1, .frames = n_frames,
                           .type = USPLIT_TYPE_F32};
-    CLI_TRY(tiff_create(&writer, path, &layout));
+    CLI_TRY(image_create(&writer, path, &layout));
     plane = cli_alloc((size_t)(height * width), sizeof *plane);
     if (plane == NULL) {
         rc = CLI_FAILED;
@@ -68,12 +68,12 @@ static int write_channel(const usplit_dataset *dataset, int64_t channel, const c
     }
     for (int64_t frame = 0; frame < n_frames; frame++) {
         CLI_LIB(usplit_dataset_get_frame(dataset, frame, channel, 0, plane, &height, &width));
-        CLI_TRY(tiff_write_rows(writer, frame, 0, height, plane));
+        CLI_TRY(image_write_rows(writer, frame, 0, height, plane));
     }
-    CLI_TRY(tiff_commit(writer, NULL));
+    CLI_TRY(image_commit(writer, NULL));
 done:
     free(plane);
-    tiff_writer_free(writer);
+    image_writer_free(writer);
     return rc;
 }
 

@@ -29,7 +29,7 @@ typedef struct study_args {
     machine_args machine;
     tiler_args tiler;           // seeds, samples, memory
     arg_list channels;
-    const char *inner, *outer, *out;
+    const char *inner, *outer, *out, *axes;
     int64_t shifts, drop_last;
     int overwrite, quiet;
 } study_args;
@@ -65,6 +65,7 @@ static int parse(study_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"--drop-last", NULL, ARG_INT, &a->drop_last, 0, 1 << 24, "N",
          "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
@@ -455,6 +456,7 @@ int cmd_tiling(int argc, char **argv)
     }
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
+    set.axes = a.axes;
     CLI_TRY(frames_add(&set, &a.channels, &n));
     frames_reader(&set, &reader);
     CLI_TRY(files_make_folder(a.out));

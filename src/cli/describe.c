@@ -1,12 +1,12 @@
-// ImageDescription: ImageJ lines and OME-XML attributes.
+// ImageDescription: ImageJ lines and the shape of an array.
 #include "cli/describe.h"
 
-#include <ctype.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "cli/units.h"
 
 // Value of "key=" at the start of a line, copied into value; 0 when there is none.
 static int line_value(const char *text, const char *key, char *value, size_t size)
@@ -25,53 +25,10 @@ static int line_value(const char *text, const char *key, char *value, size_t siz
     return 0;
 }
 
-// Value of an XML attribute: key="value".
-static int attribute(const char *text, const char *key, char *value, size_t size)
-{
-    size_t n = strlen(key);
-    for (const char *p = text; (p = strstr(p, key)) != NULL; p += n) {
-        if (p > text && isspace((unsigned char)p[-1]) && p[n] == '=' &&
-            (p[n + 1] == '"' || p[n + 1] == '\'')) {
-            const char *from = p + n + 2, *end = strchr(from, p[n + 1]);
-            if (end == NULL || (size_t)(end - from) >= size) {
-                return 0;
-            }
-            snprintf(value, size, "%.*s", (int)(end - from), from);
-            return 1;
-        }
-    }
-    return 0;
-}
-
 static int64_t positive(const char *value)
 {
     long long n = strtoll(value, NULL, 10);
     return n >= 1 && n <= 1000000000 ? n : 1;
-}
-
-static double real_or_0(const char *value)
-{
-    double x = strtod(value, NULL);
-    return isfinite(x) && x > 0 && x < 1e12 ? x : 0;
-}
-
-// Micrometres in one of the unit; 0: unknown (pixels, say).
-static double unit_size(const char *unit)
-{
-    static const struct {
-        const char *name;
-        double size;
-    } units[] = {
-        {"micron", 1},     {"microns", 1}, {"um", 1},   {"\\u00B5m", 1}, {"\xc2\xb5m", 1}, {"\xce\xbcm", 1},
-        {"\xb5m", 1},      {"micrometer", 1}, {"nm", 1e-3}, {"mm", 1e3}, {"cm", 1e4},     {"m", 1e6},
-        {"inch", 25400},
-    };
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp(unit, units[i].name) == 0) {
-            return units[i].size;
-        }
-    }
-    return 0;
 }
 
 static void read_imagej(image_axes *axes, const char *text)
@@ -82,50 +39,42 @@ static void read_imagej(image_axes *axes, const char *text)
     axes->channels = line_value(text, "channels", value, sizeof value) ? positive(value) : 1;
     axes->slices = line_value(text, "slices", value, sizeof value) ? positive(value) : 1;
     axes->frames = line_value(text, "frames", value, sizeof value) ? positive(value) : 1;
-    axes->unit = line_value(text, "unit", value, sizeof value) ? unit_size(value) : 0;
-    axes->spacing = line_value(text, "spacing", value, sizeof value) ? axes->unit * real_or_0(value) : 0;
-    axes->interval = line_value(text, "finterval", value, sizeof value) ? real_or_0(value) : 0;
+    axes->unit = line_value(text, "unit", value, sizeof value) ? units_length(value) : 0;
+    axes->spacing = line_value(text, "spacing", value, sizeof value) ? axes->unit * units_positive(value) : 0;
+    axes->interval = line_value(text, "finterval", value, sizeof value) ? units_positive(value) : 0;
 }
 
-static double ome_length(const char *text, const char *key, const char *unit_key)
+// {"shape": [3, 64, 64], "axes": "ZYX"}
+static void read_shape(image_axes *axes, const char *text)
 {
-    char value[64];
-    double size = attribute(text, key, value, sizeof value) ? real_or_0(value) : 0;
-    return attribute(text, unit_key, value, sizeof value) ? size * unit_size(value) : size;
-}
-
-static void read_ome(image_axes *axes, const char *text)
-{
-    char value[64], order[64];
-    axes->channels = attribute(text, "SizeC", value, sizeof value) ? positive(value) : 1;
-    axes->slices = attribute(text, "SizeZ", value, sizeof value) ? positive(value) : 1;
-    axes->frames = attribute(text, "SizeT", value, sizeof value) ? positive(value) : 1;
-    axes->images = axes->channels * axes->slices;
-    axes->images = axes->images <= INT64_MAX / axes->frames ? axes->images * axes->frames : 0;
-    if (attribute(text, "DimensionOrder", order, sizeof order)) {
-        const char *c = strchr(order, 'C'), *z = strchr(order, 'Z'), *t = strchr(order, 'T');
-        if (c != NULL && z != NULL && t != NULL) {
-            axes->channel_stride = (z < c ? axes->slices : 1) * (t < c ? axes->frames : 1);
-            axes->pages_in_order = z < t || axes->slices == 1 || axes->frames == 1;
-        }
+    const char *shape = strstr(text, "\"shape\": ["), *order = strstr(text, "\"axes\": \"");
+    if (shape == NULL) {
+        return;
     }
-    axes->pixel_width = ome_length(text, "PhysicalSizeX", "PhysicalSizeXUnit");
-    axes->pixel_height = ome_length(text, "PhysicalSizeY", "PhysicalSizeYUnit");
-    axes->spacing = ome_length(text, "PhysicalSizeZ", "PhysicalSizeZUnit");
+    for (const char *p = strchr(shape, '['); (*p == '[' || *p == ',') && axes->n_shape < 8;) {
+        char *end;
+        axes->shape[axes->n_shape++] = positive(p + 1);
+        strtoll(p + 1, &end, 10);
+        p = end;
+    }
+    if (order != NULL) {
+        order += strlen("\"axes\": \"");
+        size_t n = strcspn(order, "\"");
+        snprintf(axes->order, sizeof axes->order, "%.*s", (int)(n < 9 ? n : 0), order);
+    }
 }
 
 void describe_read(image_axes *axes, const char *text)
 {
     memset(axes, 0, sizeof *axes);
-    axes->channels = axes->slices = axes->frames = axes->channel_stride = 1;
-    axes->pages_in_order = 1;
+    axes->channels = axes->slices = axes->frames = 1;
     if (text == NULL) {
         return;
     }
     if (strncmp(text, "ImageJ=", 7) == 0) {
         read_imagej(axes, text);
-    } else if (strstr(text, "<OME") != NULL && strstr(text, "<Pixels") != NULL) {
-        read_ome(axes, strstr(text, "<Pixels"));
+    } else if (text[0] == '{') {
+        read_shape(axes, text);
     }
 }
 

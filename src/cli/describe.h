@@ -1,5 +1,5 @@
-// What a TIFF's ImageDescription says about its pages: ImageJ's "key=value" lines and OME-XML, both read
-// as plain text; and the ImageJ text that we write.
+// What a TIFF's ImageDescription says about its pages, other than OME-XML (ome.h): ImageJ's "key=value" lines and
+// the shape that Python's tifffile notes; and the ImageJ text that we write.
 #ifndef CLI_DESCRIBE_H
 #define CLI_DESCRIBE_H
 
@@ -8,14 +8,14 @@
 
 typedef struct image_axes {
     int64_t images;             // pages the text claims; 0: not said
-    int64_t channels, slices, frames;   // 1 when not said
-    int64_t channel_stride;     // pages from one channel to the next
-    int pages_in_order;         // after a channel is picked, pages run slices first, then frames
+    int64_t channels, slices, frames;   // 1 when not said; pages run in this order
     int is_imagej;
     double unit;                // ImageJ: micrometres per resolution unit; 0: not said
-    double pixel_width, pixel_height;   // OME: micrometres; 0: not said
     double spacing;             // between slices, micrometres; 0: not said
     double interval;            // between frames, seconds; 0: not said
+    int64_t shape[8];           // tifffile: sizes of an array, slowest first
+    int n_shape;
+    char order[9];              // tifffile: letters of its axes; "": not said
 } image_axes;
 
 // Reads `text`, which may be NULL or anything at all.

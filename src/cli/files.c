@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/images.h"
 
 int files_exists(const char *path)
 {
@@ -37,15 +38,7 @@ const char *files_base(const char *path)
 
 char *files_stem(const char *path)
 {
-    static const char *const endings[] = {".ome.tif", ".ome.tiff", ".tif", ".tiff"};
-    char *stem = cli_format("%s", files_base(path));
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        if (files_ends_with(stem, endings[i]) && strlen(stem) > strlen(endings[i])) {
-            stem[strlen(stem) - strlen(endings[i])] = '\0';
-            break;
-        }
-    }
-    return stem;
+    return image_stem(path);
 }
 
 char *files_with_ending(const char *path, const char *old_ending, const char *new_ending)
@@ -78,8 +71,23 @@ int files_make_folder(const char *path)
     return rc;
 }
 
+// "image.zarr/" and "image.zarr" are one name, and so are "image.zarr/@2" and "image.zarr@2".
+static void trim_slashes(char *path)
+{
+    char *at = strrchr(path, '@'), *end = path + strlen(path);
+    if (at != NULL && at[1] != '\0' && at[1 + strspn(at + 1, "0123456789")] == '\0' && !files_exists(path)) {
+        end = at;
+    }
+    char *to = end;
+    while (to > path + 1 && to[-1] == '/') {
+        to--;
+    }
+    memmove(to, end, strlen(end) + 1);
+}
+
 int files_list_add(files_list *list, char *path)
 {
+    trim_slashes(path);
     if (list->n % 64 == 0) {
         char **more = realloc(list->paths, (list->n + 64) * sizeof *more);
         if (more == NULL) {
@@ -97,12 +105,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int is_tiff(const char *name)
-{
-    return files_ends_with(name, ".tif") || files_ends_with(name, ".tiff");
-}
-
-// TIFF files, and with `folders` what may hold some.
+// Images, and with `folders` what may hold some.
 static int list(files_list *list, const char *folder, int folders)
 {
     int rc = CLI_OK;
@@ -114,7 +117,7 @@ static int list(files_list *list, const char *folder, int folders)
     for (struct dirent *e; rc == CLI_OK && (e = readdir(dir)) != NULL;) {
         const char *slash = length > 0 && folder[length - 1] == '/' ? "" : "/";
         char *path = cli_format("%s%s%s", folder, slash, e->d_name);
-        if (e->d_name[0] != '.' && (is_tiff(e->d_name) || (folders && files_is_folder(path)))) {
+        if (e->d_name[0] != '.' && (image_is_listed(e->d_name) || (folders && files_is_folder(path)))) {
             rc = files_list_add(list, path);
         } else {
             free(path);

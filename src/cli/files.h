@@ -10,13 +10,13 @@ int files_exists(const char *path);
 int files_is_folder(const char *path);
 int files_ends_with(const char *path, const char *ending);      // letters of either case
 const char *files_base(const char *path);                       // after the last slash
-char *files_stem(const char *path);                             // base without ".tif", ".ome.tif"; to free
+char *files_stem(const char *path);                             // base without an image's ending; to free
 char *files_with_ending(const char *path, const char *old_ending, const char *new_ending);  // to free
 
 // Creates the folder and those above it; one that exists is fine.
 int files_make_folder(const char *path);
 
-// Full paths of the TIFF files in a folder, sorted by name; none at all is an error.
+// Full paths of the images in a folder, sorted by name; none at all is an error.
 typedef struct files_list {
     char **paths;
     size_t n;

@@ -11,12 +11,12 @@ static int add_part(files_list *list, const char *part)
 {
     const char *at = strrchr(part, '@');
     if (files_is_folder(part) || at == NULL || at == part || files_exists(part)) {
-        return files_is_folder(part) ? files_list_folder(list, part)
-                                     : files_list_add(list, cli_format("%s", part));
+        return files_is_folder(part) && !image_is_file(part) ? files_list_folder(list, part)
+                                                             : files_list_add(list, cli_format("%s", part));
     }
     char *folder = cli_format("%.*s", (int)(at - part), part);
     int rc;
-    if (!files_is_folder(folder)) {
+    if (!files_is_folder(folder) || image_is_file(folder)) {
         rc = files_list_add(list, cli_format("%s", part));
     } else {
         size_t first = list->n;
@@ -94,10 +94,10 @@ static int open_file(frame_set *set, int channel, size_t index)
     if (set->open[channel] != NULL && set->open_index[channel] == index) {
         return CLI_OK;
     }
-    tiff_close(set->open[channel]);
+    image_close(set->open[channel]);
     set->open[channel] = NULL;
     set->open_index[channel] = index;
-    return tiff_open(&set->open[channel], set->files[channel].paths[index]);
+    return image_open_axes(&set->open[channel], set->files[channel].paths[index], set->axes);
 }
 
 static int append(frame_set *set, frame_place place)
@@ -117,11 +117,11 @@ static int append(frame_set *set, frame_place place)
 // The pages of one file, the same number and sizes in every channel.
 static int add_file(frame_set *set, size_t index)
 {
-    tiff_facts first = {0}, other;
+    image_facts first = {0}, other;
     int rc;
     for (int c = 0; c < set->n_channels; c++) {
         CLI_TRY(open_file(set, c, index));
-        tiff_info(set->open[c], &other);
+        image_info(set->open[c], &other);
         first = c == 0 ? other : first;
         if (other.pages != first.pages) {
             return cli_error(CLI_FAILED, "%s has %lld pages, %s has %lld", set->files[0].paths[index],
@@ -135,7 +135,7 @@ static int add_file(frame_set *set, size_t index)
         frame_place place = {index, page, 0, 0, 0};
         for (int c = 0; c < set->n_channels; c++) {
             int64_t height, width;
-            CLI_TRY(tiff_page_size(set->open[c], page, &height, &width));
+            CLI_TRY(image_page_size(set->open[c], page, &height, &width));
             if (c > 0 && (height != place.height || width != place.width)) {
                 return cli_error(CLI_FAILED, "sizes differ: %s is %lld x %lld, %s is %lld x %lld (page %lld)",
                                  set->files[0].paths[index], (long long)place.width, (long long)place.height,
@@ -197,7 +197,7 @@ static int32_t read_frame(int64_t frame, int64_t channel, float *dst, void *user
     frame_set *set = user;
     const frame_place *p = &set->frames[frame];
     int rc = open_file(set, (int)channel, p->file);
-    return rc != 0 ? rc : tiff_read_rows(set->open[channel], p->page, p->row, p->height, dst);
+    return rc != 0 ? rc : image_read_rows(set->open[channel], p->page, p->row, p->height, dst);
 }
 
 void frames_reader(frame_set *set, usplit_dataset_reader *reader)
@@ -228,7 +228,7 @@ char *frames_name(const frame_set *set, int64_t frame)
 void frames_free(frame_set *set)
 {
     for (int c = 0; c < FRAMES_MAX_CHANNELS; c++) {
-        tiff_close(set->open[c]);
+        image_close(set->open[c]);
         files_list_free(&set->files[c]);
     }
     free(set->frames);

@@ -7,7 +7,7 @@
 
 #include "cli/args.h"
 #include "cli/files.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 typedef struct frame_place {
     size_t file;                // in every channel's list
@@ -22,8 +22,9 @@ typedef struct frame_set {
     frame_place *frames;
     int64_t n_frames;
     double pixel_size;          // micrometres, of the first file that says; 0: none does
-    tiff_file *open[FRAMES_MAX_CHANNELS];       // the file last read of each channel
+    image_file *open[FRAMES_MAX_CHANNELS];       // the file last read of each channel
     size_t open_index[FRAMES_MAX_CHANNELS];
+    const char *axes;           // of all files (--axes); NULL: what each says
 } frame_set;
 
 // Adds the frames of one list per channel. Each item is a file, a folder or several with commas between;

@@ -10,7 +10,8 @@
 static int matters(const char *path)
 {
     static const char *const names[] = {"libusplit", "libdnnl", "libhdf5", "libcudnn", "libcublas", "libcuda.",
-                                        "libcudart", "libnvrtc", "libgomp", "libtbb", "libtiff", "libpng"};
+                                        "libcudart", "libnvrtc", "libgomp", "libtbb", "libtiff", "libpng",
+                                        "libblosc"};
     const char *base = files_base(path);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strncmp(base, names[i], strlen(names[i])) == 0) {

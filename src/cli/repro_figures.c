@@ -8,7 +8,7 @@
 #include "cli/files.h"
 #include "cli/picture.h"
 #include "cli/repro.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 enum { MAX_LINES = 2 * REPRO_MAX_SERIES, MAX_POINTS = 8 };
 
@@ -119,19 +119,19 @@ enum { MAX_SHOWN = 4, MAX_COLUMNS = 1 + USPLIT_MAX_CHANNELS * (1 + REPRO_MAX_PIC
 static int read_example(float **plane, int64_t *height, int64_t *width, const repro_run *run, int channel)
 {
     int rc;
-    tiff_file *file = NULL;
+    image_file *file = NULL;
     char *name = cli_format("%s/example.tif@%d", run->folder, channel);
     *plane = NULL;
-    CLI_TRY(tiff_open(&file, name));
-    CLI_TRY(tiff_page_size(file, 0, height, width));
+    CLI_TRY(image_open(&file, name));
+    CLI_TRY(image_page_size(file, 0, height, width));
     *plane = cli_alloc((size_t)(*height * *width), sizeof **plane);
     if (*plane == NULL) {
         rc = CLI_FAILED;
         goto done;
     }
-    CLI_TRY(tiff_read_rows(file, 0, 0, *height, *plane));
+    CLI_TRY(image_read_rows(file, 0, 0, *height, *plane));
 done:
-    tiff_close(file);
+    image_close(file);
     free(name);
     return rc;
 }

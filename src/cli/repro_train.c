@@ -10,7 +10,7 @@
 #include "cli/files.h"
 #include "cli/heldout.h"
 #include "cli/repro.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 #include "cli/train_run.h"
 
 typedef struct work {           // what a run holds
@@ -142,8 +142,8 @@ static int write_example(const example *x, int64_t height, int64_t width, const 
     int64_t h = height < SIDE ? height : SIDE, w = width < SIDE ? width : SIDE;
     int64_t from = (height - h) / 2 * width + (width - w) / 2;
     char names[MOST][USPLIT_NAME_BYTES + 8];
-    tiff_writer *writer = NULL;
-    tiff_layout layout = {.height = h, .width = w, .channels = 1 + 2 * k, .slices = 1, .frames = 1,
+    image_writer *writer = NULL;
+    image_layout layout = {.height = h, .width = w, .channels = 1 + 2 * k, .slices = 1, .frames = 1,
                           .type = USPLIT_TYPE_F32};
     float *all = cli_alloc((size_t)(h * w), sizeof *all * (size_t)layout.channels);
     float *truth = cli_alloc((size_t)(height * width), sizeof *truth);
@@ -166,11 +166,11 @@ static int write_example(const example *x, int64_t height, int64_t width, const 
     for (int c = 0; c < 1 + 2 * k; c++) {
         layout.names[c] = names[c];
     }
-    CLI_TRY(tiff_create(&writer, x->path, &layout));
-    CLI_TRY(tiff_write_rows(writer, 0, 0, h, all));
-    CLI_TRY(tiff_commit(writer, NULL));
+    CLI_TRY(image_create(&writer, x->path, &layout));
+    CLI_TRY(image_write_rows(writer, 0, 0, h, all));
+    CLI_TRY(image_commit(writer, NULL));
 done:
-    tiff_writer_free(writer);
+    image_writer_free(writer);
     free(all);
     free(truth);
     return rc;

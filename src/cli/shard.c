@@ -33,7 +33,7 @@ char *shard_path(const char *out, int64_t part, int64_t parts)
     return cli_format("%.*s.%" PRId64 "of%" PRId64 ".shard", (int)n, out, part, parts);
 }
 
-int shard_add_image(shard *s, const char *source, const char *output, const tiff_layout *layout, shard_image **added)
+int shard_add_image(shard *s, const char *source, const char *output, const image_layout *layout, shard_image **added)
 {
     shard_image *more = realloc(s->images, (size_t)(s->n_images + 1) * sizeof *more);
     if (more == NULL) {
@@ -95,7 +95,7 @@ void shard_free(shard *s)
         free(image->source);
         free(image->output);
         free(image->info);
-        for (int c = 0; c < TIFF_MAX_CHANNELS; c++) {
+        for (int c = 0; c < IMAGE_MAX_CHANNELS; c++) {
             free(image->names[c]);
         }
     }
@@ -154,7 +154,7 @@ static void put_job(FILE *file, const shard *s)
     fprintf(file, "images %" PRId64 "\n", s->n_images);
     for (int64_t i = 0; i < s->n_images; i++) {
         const shard_image *image = &s->images[i];
-        const tiff_layout *l = &image->layout;
+        const image_layout *l = &image->layout;
         fprintf(file, "image %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %d %d %.17g %.17g %.17g %.17g %016"
                 PRIx64 "\n", l->height, l->width, l->channels, l->slices, l->frames, l->type, l->force_big,
                 l->pixel_width, l->pixel_height, l->spacing, l->interval, image->pixels);
@@ -313,25 +313,25 @@ static int take_count(reader *r, const char *key, int64_t most, int64_t *n)
     return line != NULL && numbers(&line, n, 1) && *n >= 0 && *n <= most ? CLI_OK : bad(r, key);
 }
 
-static int layout_is_sound(const tiff_layout *l)
+static int layout_is_sound(const image_layout *l)
 {
     const int64_t side = 1 << 24;
     return l->height >= 1 && l->height <= side && l->width >= 1 && l->width <= side && l->channels >= 1 &&
-           l->channels <= TIFF_MAX_CHANNELS && l->slices >= 1 && l->slices <= side && l->frames >= 1 &&
+           l->channels <= IMAGE_MAX_CHANNELS && l->slices >= 1 && l->slices <= side && l->frames >= 1 &&
            l->frames <= side && l->type >= USPLIT_TYPE_U8 && l->type <= USPLIT_TYPE_F32;
 }
 
 static int take_image(reader *r, shard_image *image)
 {
     int rc;
-    tiff_layout *l = &image->layout;
+    image_layout *l = &image->layout;
     const char *line = take_line(r, "image");
     int64_t n[7];
     double x[4];
     if (line == NULL || !numbers(&line, n, 7) || !reals(&line, x, 4)) {
         return bad(r, "image");
     }
-    *l = (tiff_layout){.height = n[0], .width = n[1], .channels = n[2], .slices = n[3], .frames = n[4],
+    *l = (image_layout){.height = n[0], .width = n[1], .channels = n[2], .slices = n[3], .frames = n[4],
                        .type = (int32_t)n[5], .force_big = (int)n[6], .pixel_width = x[0], .pixel_height = x[1],
                        .spacing = x[2], .interval = x[3]};
     image->pixels = strtoull(line, NULL, 16);
@@ -363,7 +363,7 @@ static int take_piece(reader *r, const shard *s, shard_piece *p, double *floats)
         return bad(r, "piece");
     }
     *p = (shard_piece){.image = n[0], .page = n[1], .row = n[2], .n_rows = n[3]};
-    const tiff_layout *l = &s->images[p->image].layout;
+    const image_layout *l = &s->images[p->image].layout;
     if (p->row < 0 || p->n_rows < 1 || p->row >= l->height || p->n_rows > l->height - p->row) {
         return bad(r, "piece");
     }

@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 #include "cli/files.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 typedef struct shard_image {
     char *source, *output;      // names without folders
-    char *names[TIFF_MAX_CHANNELS], *info;
-    tiff_layout layout;         // its texts are those above
+    char *names[IMAGE_MAX_CHANNELS], *info;
+    image_layout layout;         // its texts are those above
     uint64_t pixels;            // fingerprint of the input
     int64_t pages;
     int64_t tile_rows, tile_columns, inner;     // of a page
@@ -43,7 +43,7 @@ int shard_parse(shard *s, const char *text);
 char *shard_path(const char *out, int64_t part, int64_t parts);
 
 // Adds an image; its layout's texts are copied. The other fields are the caller's to fill.
-int shard_add_image(shard *s, const char *source, const char *output, const tiff_layout *layout, shard_image **added);
+int shard_add_image(shard *s, const char *source, const char *output, const image_layout *layout, shard_image **added);
 // Divides the tile rows of all pages of all images evenly, by tiles: this part's become pieces.
 int shard_divide(shard *s);
 void shard_free(shard *s);

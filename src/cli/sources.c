@@ -62,6 +62,7 @@ int sources_dataset(usplit_dataset **out, usplit_context *context, const image_s
     if (s->unpaired) {
         return unpaired_dataset(out, context, s, patch, options, &set->pixel_size);
     }
+    set->axes = s->axes;
     CLI_TRY(frames_add(set, &s->channels, &n_train));
     if (s->validation.n > 0) {
         CLI_TRY(frames_add(set, &s->validation, &n_val));

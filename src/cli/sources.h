@@ -12,6 +12,7 @@ typedef struct image_sources {
     arg_list channels, validation, test;    // validation, test: none, or one per channel
     double val_fraction;        // NAN: the library's
     int unpaired;               // 1: channels with frames of their own (unpaired.c)
+    const char *axes;           // of all of them; NULL: what each file says
 } image_sources;
 
 // 0, or CLI_USAGE where the lists do not fit each other.

@@ -1,5 +1,5 @@
-// The directories of a TIFF that we write, as bytes: little-endian, classic or BigTIFF, with ImageJ's
-// description and metadata (channel names, display ranges, colours) on the first page.
+// The directories of a TIFF that we write, as bytes: little-endian, classic or BigTIFF, and on the first page
+// OME-XML, or ImageJ's description and metadata (channel names, display ranges, colours).
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,10 +101,11 @@ static void put_text(directory *d, int tag, const char *text)
     free(b.data);
 }
 
-// Pixels per micrometre as a fraction.
-static void put_resolution(directory *d, int tag, double micrometres)
+// Pixels per micrometre (ImageJ), or per centimetre (OME), as a fraction.
+static void put_resolution(directory *d, const tiff_writer *w, int tag, double micrometres)
 {
-    double per = micrometres > 0 ? 1 / micrometres : 1;
+    double per = micrometres > 0 ? (w->ome != NULL ? 1e4 : 1) / micrometres : 1;
+    per = per < 4e9 ? per : 4e9;
     uint64_t below = 1;
     while (below < 100000000 && per * (double)below * 10 < 4e9) {
         below *= 10;
@@ -239,8 +240,12 @@ static void put_imagej(directory *d, const tiff_writer *w)
 
 static void put_description(directory *d, const tiff_writer *w)
 {
+    if (w->ome != NULL) {
+        put_text(d, 270, w->ome);
+        return;
+    }
     char text[TIFF_DESCRIPTION_ROOM];
-    const tiff_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     image_labels labels = {l->channels, l->slices,   l->frames, l->pixel_width > 0,
                            l->spacing,  l->interval, 0,         0};
     display_range(w, 0, &labels.low, &labels.high);
@@ -252,7 +257,7 @@ static void put_description(directory *d, const tiff_writer *w)
 static void put_directory(bytes *b, const tiff_writer *w, int64_t page)
 {
     directory d = {.is_big = w->is_big};
-    int n = 14 + (page == 0 ? 3 : 0);
+    int n = 14 + (page > 0 ? 0 : w->ome != NULL ? 1 : 3);
     size_t length = w->is_big ? 8 + 20 * (size_t)n + 8 : 2 + 12 * (size_t)n + 4;
     length += -length & 7;
     d.extra_at = b->n + length;
@@ -269,11 +274,11 @@ static void put_directory(bytes *b, const tiff_writer *w, int64_t page)
     put_number(&d, 277, TAG_SHORT, 1);
     put_number(&d, 278, TAG_LONG, (uint64_t)w->rows_per_strip);
     put_strips(&d, w, 279, page);
-    put_resolution(&d, 282, w->layout.pixel_width);
-    put_resolution(&d, 283, w->layout.pixel_height);
-    put_number(&d, 296, TAG_SHORT, 1);                  // the unit is in the description
+    put_resolution(&d, w, 282, w->layout.pixel_width);
+    put_resolution(&d, w, 283, w->layout.pixel_height);
+    put_number(&d, 296, TAG_SHORT, w->ome != NULL && w->layout.pixel_width > 0 ? 3 : 1);   // ImageJ: see text
     put_number(&d, 339, TAG_SHORT, w->layout.type == USPLIT_TYPE_F32 ? 3 : 1);
-    if (page == 0) {
+    if (page == 0 && w->ome == NULL) {
         put_imagej(&d, w);
     }
     uint64_t next = page + 1 < w->pages ? d.extra_at + d.extra.n : 0;

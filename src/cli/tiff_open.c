@@ -1,5 +1,4 @@
-// Opening a TIFF: libtiff with our limits and message handlers, the list of pages, the channel chosen, the
-// pixel size.
+// Opening a TIFF: libtiff with our limits and message handlers, the list of pages, the pixel size.
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -66,22 +65,38 @@ static int list_directories(tiff_file *file)
     return CLI_OK;
 }
 
-// ImageJ writes stacks over 4 GB as one directory, with the other pages following as bare pixels.
+// Pages that the text speaks of: ImageJ's count, or tifffile's array over one page; 0: it does not.
+static int64_t pages_claimed(const tiff_file *file)
+{
+    if (file->axes.is_imagej) {
+        return file->axes.images;
+    }
+    int64_t page = file->height * file->width * file->samples, all = file->axes.n_shape > 0;
+    for (int i = 0; i < file->axes.n_shape; i++) {
+        all = all <= INT64_MAX / file->axes.shape[i] ? all * file->axes.shape[i] : 0;
+    }
+    return all % page == 0 ? all / page : 0;
+}
+
+// Stacks over 4 GB are one directory, with the other pages following as bare pixels: ImageJ's way, and tifffile's
+// when it is told to truncate.
 static int find_raw_pages(tiff_file *file)
 {
+    int64_t images = pages_claimed(file);
     uint16_t compression = COMPRESSION_NONE;
     TIFFGetField(file->tiff, TIFFTAG_COMPRESSION, &compression);
-    if (!file->axes.is_imagej || file->n_directories != 1 || file->axes.images <= 1) {
+    if (file->n_directories != 1 || images <= 1) {
         return CLI_OK;
     }
-    int64_t page_bytes = file->height * file->width * tiff_sample_bytes(file->type);
+    int64_t page_bytes = file->height * tiff_sample_bytes(file, file->width);
     int64_t first = (int64_t)TIFFGetStrileOffset(file->tiff, 0);
-    if (file->samples > 1 || file->is_tiled || compression != COMPRESSION_NONE ||
-        (file->size - first) / page_bytes < file->axes.images) {
-        return cli_error(CLI_FAILED, "%s: says it has %lld images but holds one", file->path,
-                         (long long)file->axes.images);
+    if (file->samples > 1 || file->bits % 8 != 0 || file->is_tiled || compression != COMPRESSION_NONE ||
+        images > MAX_PAGES || (file->size - first) / page_bytes < images) {
+        return file->axes.is_imagej ? cli_error(CLI_FAILED, "%s: says it has %lld images but holds one", file->path,
+                                                (long long)images)
+                                    : CLI_OK;       // a note that outlived a change of the file
     }
-    file->raw_pages = file->axes.images;
+    file->raw_pages = images;
     return CLI_OK;
 }
 
@@ -90,16 +105,16 @@ static double print_resolution(uint16_t unit)
     return unit == RESUNIT_CENTIMETER ? 1e4 : unit == RESUNIT_INCH ? 25400 : 0;
 }
 
-static void find_pixel_size(tiff_file *file)
+static void find_pixel_size(tiff_file *file, const ome_image *ome)
 {
     float x = 0, y = 0;
     uint16_t unit = RESUNIT_INCH;
+    double width = ome != NULL ? ome->pixel_width : 0, height = ome != NULL ? ome->pixel_height : 0;
     TIFFGetField(file->tiff, TIFFTAG_XRESOLUTION, &x);
     TIFFGetField(file->tiff, TIFFTAG_YRESOLUTION, &y);
     TIFFGetFieldDefaulted(file->tiff, TIFFTAG_RESOLUTIONUNIT, &unit);
-    double micrometres = file->axes.unit > 0 ? file->axes.unit : print_resolution(unit);
-    double width = file->axes.pixel_width, height = file->axes.pixel_height;
     if (width == 0 && x > 0 && y > 0) {
+        double micrometres = file->axes.unit > 0 ? file->axes.unit : print_resolution(unit);
         width = micrometres / (double)x;
         height = micrometres / (double)y;
         // Over 25 micrometres without a microscope's unit it is a printer's resolution (72 dpi, say).
@@ -109,49 +124,8 @@ static void find_pixel_size(tiff_file *file)
     }
     file->facts.pixel_width = width > 0 && isfinite(width) ? width : 0;
     file->facts.pixel_height = height > 0 && isfinite(height) ? height : file->facts.pixel_width;
-}
-
-static int choose_channel(tiff_file *file, int64_t chosen)
-{
-    int64_t pages = file->raw_pages > 0 ? file->raw_pages : file->n_directories;
-    if (file->axes.images != pages) {       // the text speaks of other pages: a plain stack
-        double unit = file->axes.unit, width = file->axes.pixel_width, height = file->axes.pixel_height;
-        describe_read(&file->axes, NULL);
-        file->axes.unit = unit;
-        file->axes.pixel_width = width;
-        file->axes.pixel_height = height;
-    }
-    if (pages % file->axes.channels != 0) {
-        file->axes.channels = 1;
-    }
-    int64_t n = file->axes.channels;
-    if (file->samples > 1) {
-        if (n > 1) {
-            return cli_error(CLI_FAILED, "%s: has both %lld channels and %d samples a pixel; save them apart",
-                             file->path, (long long)n, file->samples);
-        }
-        n = file->samples;
-        file->channel_is_sample = 1;
-    }
-    if (chosen == 0 && n > 1) {
-        return cli_error(CLI_FAILED, "%s: has %lld channels; choose one: %s@1 to %s@%lld", file->path,
-                         (long long)n, file->path, file->path, (long long)n);
-    }
-    if (chosen > n) {
-        return cli_error(CLI_FAILED, "%s: channel %lld asked for, has %lld", file->path, (long long)chosen,
-                         (long long)n);
-    }
-    file->channel = chosen > 0 ? chosen - 1 : 0;
-    file->facts.pages = pages / file->axes.channels;
-    file->facts.slices = 1;
-    file->facts.frames = file->facts.pages;
-    if (file->axes.pages_in_order && file->axes.slices * file->axes.frames == file->facts.pages) {
-        file->facts.slices = file->axes.slices;
-        file->facts.frames = file->axes.frames;
-    }
-    file->facts.spacing = file->axes.spacing;
-    file->facts.interval = file->axes.interval;
-    return CLI_OK;
+    file->facts.spacing = ome != NULL ? ome->spacing : file->axes.spacing;
+    file->facts.interval = ome != NULL ? ome->interval : file->axes.interval;
 }
 
 static int open_path(tiff_file *file)
@@ -178,31 +152,19 @@ static int open_path(tiff_file *file)
     return CLI_OK;
 }
 
-// "path@2" -> path and 2; a file of that very name comes first.
-static char *split_name(const char *name, int64_t *channel)
-{
-    const char *at = strrchr(name, '@');
-    *channel = 0;
-    if (at != NULL && at > name && at[1] >= '1' && at[1] <= '9' &&
-        strspn(at + 1, "0123456789") == strlen(at + 1) && strlen(at) < 8 && !files_exists(name)) {
-        *channel = strtoll(at + 1, NULL, 10);
-        return cli_format("%.*s", (int)(at - name), name);
-    }
-    return cli_format("%s", name);
-}
-
-int tiff_open(tiff_file **out, const char *name)
+int tiff_open(tiff_file **out, const image_choice *choice)
 {
     int rc;
-    int64_t channel;
     const char *text = NULL;
+    ome_image ome = {0};
+    int has_ome = 0;
     *out = NULL;
     tiff_file *file = cli_alloc(1, sizeof *file);
     if (file == NULL) {
         return CLI_FAILED;
     }
     file->open_directory = -1;
-    file->path = split_name(name, &channel);
+    file->path = cli_format("%s", choice->path);
     CLI_TRY(open_path(file));
     CLI_TRY(list_directories(file));
     CLI_TRY(tiff_open_directory(file, 0));
@@ -210,15 +172,19 @@ int tiff_open(tiff_file **out, const char *name)
         text = NULL;
     }
     describe_read(&file->axes, text);
+    has_ome = ome_read(&ome, text, files_base(file->path));
     CLI_TRY(find_raw_pages(file));
-    CLI_TRY(choose_channel(file, channel));
-    find_pixel_size(file);
+    CLI_TRY(tiff_map_pages(file, choice, has_ome ? &ome : NULL));
+    find_pixel_size(file, has_ome ? &ome : NULL);
     file->facts.height = file->height;
     file->facts.width = file->width;
-    file->facts.type = file->type;
+    file->facts.type = file->format == SAMPLEFORMAT_UINT && file->bits == 8    ? USPLIT_TYPE_U8
+                       : file->format == SAMPLEFORMAT_UINT && file->bits <= 16 ? USPLIT_TYPE_U16
+                                                                               : USPLIT_TYPE_F32;
     *out = file;
-    return CLI_OK;
+    file = NULL;
 done:
+    ome_free(&ome);
     tiff_close(file);
     return rc;
 }
@@ -232,12 +198,13 @@ void tiff_close(tiff_file *file)
         TIFFClose(file->tiff);
     }
     free(file->directories);
+    free(file->pages);
     free(file->band);
     free(file->path);
     free(file);
 }
 
-void tiff_info(const tiff_file *file, tiff_facts *facts)
+void tiff_info(const tiff_file *file, image_facts *facts)
 {
     *facts = file->facts;
 }

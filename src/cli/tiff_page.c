@@ -15,9 +15,18 @@ int tiff_bad_page(tiff_file *file, int64_t directory, const char *what)
                      file->detail[0] != '\0' ? file->detail : what);
 }
 
-int64_t tiff_sample_bytes(int32_t type)
+int64_t tiff_sample_bytes(const tiff_file *file, int64_t n)
 {
-    return type == USPLIT_TYPE_U8 ? 1 : type == USPLIT_TYPE_U16 ? 2 : 4;
+    return file->bits % 8 == 0 ? n * (file->bits / 8) : n / 8 * file->bits + (n % 8 * file->bits + 7) / 8;
+}
+
+static int is_read(int bits, int format)
+{
+    if (format == SAMPLEFORMAT_IEEEFP) {
+        return bits == 32 || bits == 64;
+    }
+    return (bits == 8 || bits == 16 || bits == 32 || (format == SAMPLEFORMAT_UINT && bits > 8 && bits < 16)) &&
+           (format == SAMPLEFORMAT_UINT || format == SAMPLEFORMAT_INT);
 }
 
 // Refuses what the pixels cannot be taken from as they are.
@@ -37,14 +46,9 @@ static int read_type(tiff_file *file, int64_t directory)
         snprintf(what, sizeof what, "stores intensities inverted (min is white); invert it first");
     } else if (photometric != PHOTOMETRIC_MINISBLACK && photometric != PHOTOMETRIC_RGB) {
         snprintf(what, sizeof what, "has colour model %u; grey levels are needed", photometric);
-    } else if (format == SAMPLEFORMAT_UINT && bits == 8) {
-        file->type = USPLIT_TYPE_U8;
-    } else if (format == SAMPLEFORMAT_UINT && bits == 16) {
-        file->type = USPLIT_TYPE_U16;
-    } else if (format == SAMPLEFORMAT_IEEEFP && bits == 32) {
-        file->type = USPLIT_TYPE_F32;
-    } else {
-        snprintf(what, sizeof what, "has %u-bit %s pixels; 8 and 16 bit unsigned and 32 bit float are read",
+    } else if (!is_read(bits, format)) {
+        snprintf(what, sizeof what,
+                 "has %u-bit %s pixels; integers of 8 to 16 and 32 bits and floats of 32 and 64 bits are read",
                  bits,
                  format == SAMPLEFORMAT_IEEEFP ? "float"
                  : format == SAMPLEFORMAT_INT  ? "signed"
@@ -55,6 +59,11 @@ static int read_type(tiff_file *file, int64_t directory)
         file->detail[0] = '\0';
         return tiff_bad_page(file, directory, what);
     }
+    if (samples == 0) {
+        return tiff_bad_page(file, directory, "has no samples");
+    }
+    file->bits = bits;
+    file->format = format;
     file->samples = samples;
     file->is_planar = planar == PLANARCONFIG_SEPARATE && samples > 1;
     return CLI_OK;
@@ -89,8 +98,7 @@ static int check_storage(tiff_file *file, int64_t directory)
         }
         stored += (int64_t)bytes;
     }
-    double claimed =
-        (double)file->height * (double)file->width * file->samples * (double)tiff_sample_bytes(file->type);
+    double claimed = (double)file->height * (double)file->width * file->samples * (file->bits / 8.0);
     if (claimed > (double)stored * (double)(compression == COMPRESSION_NONE ? 1 : max_expansion)) {
         char what[120];
         snprintf(what, sizeof what, "claims %lld x %lld pixels but stores %lld bytes", (long long)file->width,
@@ -118,11 +126,12 @@ static int plan_bands(tiff_file *file, int64_t directory)
     file->band_rows = !file->is_tiled && (int64_t)rows > file->height ? file->height : (int64_t)rows;
     file->tile_width = columns;
     int64_t across = file->is_tiled ? (file->width + columns - 1) / columns * columns : file->width;
-    int64_t pixel = tiff_sample_bytes(file->type) * (file->is_planar ? 1 : file->samples);
-    if (across > tiff_max_allocation / pixel || file->band_rows > tiff_max_allocation / (across * pixel)) {
+    int64_t step = file->is_planar ? 1 : file->samples, block = file->is_tiled ? columns : file->width;
+    if (across > tiff_max_allocation / (8 * step) ||
+        file->band_rows > tiff_max_allocation / (across / block * tiff_sample_bytes(file, block * step))) {
         return tiff_bad_page(file, directory, "a strip or row of tiles takes over 4 GB");
     }
-    file->band_bytes = across * pixel * file->band_rows;
+    file->band_bytes = across / block * tiff_sample_bytes(file, block * step) * file->band_rows;
     return CLI_OK;
 }
 

@@ -10,9 +10,7 @@
 // The file's page that holds page `page` of the channel chosen.
 static int64_t directory_of(const tiff_file *file, int64_t page)
 {
-    int64_t stride = file->axes.channel_stride, n = file->axes.channels;
-    return page / stride * stride * n + file->channel * (file->channel_is_sample ? 0 : stride) +
-           page % stride;
+    return file->pages[page * file->page_channels + file->page_channel];
 }
 
 static int open_page(tiff_file *file, int64_t page)
@@ -26,11 +24,8 @@ static int open_page(tiff_file *file, int64_t page)
     if ((rc = tiff_open_directory(file, directory)) != 0) {
         return rc;
     }
-    if (file->channel_is_sample && file->channel >= file->samples) {
-        return tiff_bad_page(file, directory, "has fewer samples a pixel than the first page");
-    }
-    if (!file->channel_is_sample && file->samples > 1) {
-        return tiff_bad_page(file, directory, "has several samples a pixel, unlike the first page");
+    if (file->facts.channels != file->page_channels * file->samples) {
+        return tiff_bad_page(file, directory, "has another number of samples a pixel than the first page");
     }
     return CLI_OK;
 }
@@ -43,22 +38,52 @@ int tiff_page_size(tiff_file *file, int64_t page, int64_t *height, int64_t *widt
     return rc;
 }
 
-static void to_float(const unsigned char *src, int32_t type, int64_t step, int64_t n, float *dst)
+// Samples of 9 to 15 bits lie without gaps, the highest bit first.
+static void unpack(const unsigned char *row, int bits, int64_t first, int64_t step, int64_t n, float *dst)
 {
-    if (type == USPLIT_TYPE_U8) {
-        for (int64_t i = 0; i < n; i++) {
-            dst[i] = src[i * step];
+    for (int64_t i = 0; i < n; i++) {
+        int64_t bit = (first + i * step) * bits;
+        uint32_t value = 0;
+        for (int left = bits; left > 0;) {
+            int from = (int)(bit % 8), take = 8 - from < left ? 8 - from : left;
+            value = value << take | ((uint32_t)row[bit / 8] >> (8 - from - take) & ((1u << take) - 1));
+            bit += take;
+            left -= take;
         }
-    } else if (type == USPLIT_TYPE_U16) {
-        for (int64_t i = 0; i < n; i++) {
-            uint16_t value;
-            memcpy(&value, src + 2 * i * step, sizeof value);
-            dst[i] = value;
-        }
+        dst[i] = (float)value;
+    }
+}
+
+#define CONVERT(type)                                                   \
+    for (int64_t i = 0; i < n; i++) {                                   \
+        type value;                                                     \
+        memcpy(&value, row + (first + i * step) * (int64_t)sizeof value, sizeof value);  \
+        dst[i] = (float)value;                                          \
+    }
+
+// Every step-th sample of a row from `first` on.
+static void to_float(const tiff_file *file, const unsigned char *row, int64_t first, int64_t step, int64_t n,
+                     float *dst)
+{
+    int is_signed = file->format == SAMPLEFORMAT_INT;
+    if (file->bits == 8 && is_signed) {
+        CONVERT(int8_t)
+    } else if (file->bits == 8) {
+        CONVERT(uint8_t)
+    } else if (file->bits == 16 && is_signed) {
+        CONVERT(int16_t)
+    } else if (file->bits == 16) {
+        CONVERT(uint16_t)
+    } else if (file->bits < 16) {
+        unpack(row, file->bits, first, step, n, dst);
+    } else if (file->bits == 64) {
+        CONVERT(double)
+    } else if (file->format == SAMPLEFORMAT_IEEEFP) {
+        CONVERT(float)
+    } else if (is_signed) {
+        CONVERT(int32_t)
     } else {
-        for (int64_t i = 0; i < n; i++) {
-            memcpy(dst + i, src + 4 * i * step, sizeof *dst);
-        }
+        CONVERT(uint32_t)
     }
 }
 
@@ -67,7 +92,7 @@ static void to_float(const unsigned char *src, int32_t type, int64_t step, int64
 static int load_band(tiff_file *file, int64_t directory, int64_t row)
 {
     int64_t first = row / file->band_rows * file->band_rows;
-    uint16_t plane = (uint16_t)(file->is_planar ? file->channel : 0);
+    uint16_t plane = (uint16_t)(file->is_planar ? file->sample : 0);
     if (file->band_first == first) {
         return CLI_OK;
     }
@@ -100,7 +125,7 @@ static int load_band(tiff_file *file, int64_t directory, int64_t row)
 
 static int read_raw_row(tiff_file *file, int64_t page, int64_t row, float *dst)
 {
-    int64_t bytes = file->width * tiff_sample_bytes(file->type);
+    int64_t bytes = tiff_sample_bytes(file, file->width);
     int64_t at = (int64_t)TIFFGetStrileOffset(file->tiff, 0) + (page * file->height + row) * bytes;
     if (file->band == NULL && (file->band = cli_alloc((size_t)file->band_bytes, 1)) == NULL) {
         return CLI_FAILED;
@@ -109,12 +134,14 @@ static int read_raw_row(tiff_file *file, int64_t page, int64_t row, float *dst)
     if (pread(TIFFFileno(file->tiff), file->band, (size_t)bytes, (off_t)at) != (ssize_t)bytes) {
         return cli_error(CLI_FAILED, "%s: image %lld cannot be read", file->path, (long long)page + 1);
     }
-    if (TIFFIsByteSwapped(file->tiff) && file->type == USPLIT_TYPE_U16) {
+    if (TIFFIsByteSwapped(file->tiff) && file->bits == 16) {
         TIFFSwabArrayOfShort((void *)file->band, (tmsize_t)file->width);
-    } else if (TIFFIsByteSwapped(file->tiff) && file->type == USPLIT_TYPE_F32) {
+    } else if (TIFFIsByteSwapped(file->tiff) && file->bits == 32) {
         TIFFSwabArrayOfLong((void *)file->band, (tmsize_t)file->width);
+    } else if (TIFFIsByteSwapped(file->tiff) && file->bits == 64) {
+        TIFFSwabArrayOfLong8((void *)file->band, (tmsize_t)file->width);
     }
-    to_float(file->band, file->type, 1, file->width, dst);
+    to_float(file, file->band, 0, 1, file->width, dst);
     return CLI_OK;
 }
 
@@ -128,8 +155,7 @@ int tiff_read_rows(tiff_file *file, int64_t page, int64_t row, int64_t n_rows, f
         return cli_error(CLI_FAILED, "%s: rows outside the page asked for", file->path);
     }
     int64_t step = file->is_planar ? 1 : file->samples;
-    int64_t offset = file->channel_is_sample && !file->is_planar ? file->channel : 0;
-    int64_t unit = tiff_sample_bytes(file->type);
+    int64_t offset = file->is_planar ? 0 : file->sample;
     for (int64_t y = row; y < row + n_rows; y++, dst += file->width) {
         int64_t page_of_raw = file->raw_pages > 0 ? directory_of(file, page) : 0;
         if (page_of_raw > 0) {
@@ -142,12 +168,12 @@ int tiff_read_rows(tiff_file *file, int64_t page, int64_t row, int64_t n_rows, f
             return rc;
         }
         int64_t across = file->is_tiled ? file->tile_width : file->width;
-        int64_t tile_bytes = across * file->band_rows * step * unit;
+        int64_t row_bytes = tiff_sample_bytes(file, across * step);
         for (int64_t x = 0; x < file->width; x += across) {
             int64_t n = file->width - x < across ? file->width - x : across;
-            const unsigned char *src = file->band + x / across * tile_bytes +
-                                       (y - file->band_first) * across * step * unit + offset * unit;
-            to_float(src, file->type, step, n, dst + x);
+            const unsigned char *src =
+                file->band + (x / across * file->band_rows + y - file->band_first) * row_bytes;
+            to_float(file, src, offset, step, n, dst + x);
         }
     }
     return CLI_OK;

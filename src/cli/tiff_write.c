@@ -32,9 +32,18 @@ static int write_at(tiff_writer *w, const void *src, int64_t n, int64_t at)
     return CLI_OK;
 }
 
+static int describe_ome(tiff_writer *w)
+{
+    int32_t v = usplit_version();
+    char creator[64];
+    snprintf(creator, sizeof creator, "usplit %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+    w->ome = ome_write(&w->layout, (const char *const *)w->names, w->info, creator);
+    return w->ome != NULL ? CLI_OK : cli_error(CLI_FAILED, "out of memory for the OME-XML");
+}
+
 static int plan(tiff_writer *w)
 {
-    const tiff_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     w->sample_bytes = l->type == USPLIT_TYPE_U8 ? 1 : l->type == USPLIT_TYPE_U16 ? 2 : 4;
     w->page_bytes = l->height * l->width * w->sample_bytes;
     w->pages = l->channels * l->slices * l->frames;
@@ -48,7 +57,7 @@ static int plan(tiff_writer *w)
         int64_t n = 0;
         w->is_big = big;
         unsigned char *header = tiff_build_header(w, &n);
-        w->data_at = (n + 4 * TIFF_DESCRIPTION_ROOM) / 16 * 16;
+        w->data_at = (n + 4 * TIFF_DESCRIPTION_ROOM) / 16 * 16;     // ImageJ's words may grow
         free(header);
         if (header == NULL) {
             return cli_error(CLI_FAILED, "out of memory for the list of %lld pages", (long long)w->pages);
@@ -59,7 +68,7 @@ static int plan(tiff_writer *w)
     }
 }
 
-int tiff_create(tiff_writer **out, const char *path, const tiff_layout *layout)
+int tiff_create(tiff_writer **out, const char *path, const image_layout *layout)
 {
     int rc;
     *out = NULL;
@@ -77,6 +86,9 @@ int tiff_create(tiff_writer **out, const char *path, const tiff_layout *layout)
         }
     }
     w->info = layout->info != NULL ? cli_format("%s", layout->info) : NULL;
+    if (files_ends_with(path, ".ome.tif") || files_ends_with(path, ".ome.tiff")) {
+        CLI_TRY(describe_ome(w));
+    }
     CLI_TRY(plan(w));
     if ((w->converted = cli_alloc((size_t)layout->width, 4)) == NULL) {
         rc = CLI_FAILED;
@@ -123,7 +135,7 @@ static void keep_some(tiff_writer *w, int64_t channel, const float *src, int64_t
 
 int tiff_write_rows(tiff_writer *w, int64_t place, int64_t row, int64_t n_rows, const float *src)
 {
-    const tiff_layout *l = &w->layout;
+    const image_layout *l = &w->layout;
     int64_t row_bytes = l->width * w->sample_bytes;
     for (int64_t c = 0; c < l->channels; c++) {
         int64_t at = w->data_at + (place * l->channels + c) * w->page_bytes + row * row_bytes;
@@ -169,11 +181,12 @@ void tiff_writer_free(tiff_writer *w)
     if (w == NULL) {
         return;
     }
-    for (int c = 0; c < TIFF_MAX_CHANNELS; c++) {
+    for (int c = 0; c < IMAGE_MAX_CHANNELS; c++) {
         free(w->names[c]);
         free(w->kept[c]);
     }
     free(w->info);
+    free(w->ome);
     free(w->converted);
     files_discard(&w->output);
     free(w);

@@ -4,21 +4,23 @@
 #define CLI_TIFF_WRITER_H
 
 #include "cli/files.h"
+#include "cli/ome.h"
 #include "cli/tiff.h"
 
 enum { TIFF_RANGE_SAMPLES = 1 << 15, TIFF_DESCRIPTION_ROOM = 512 };
 
 struct tiff_writer {
-    tiff_layout layout;
-    char *names[TIFF_MAX_CHANNELS], *info;
+    image_layout layout;
+    char *names[IMAGE_MAX_CHANNELS], *info;
     files_output output;
     int is_big;
+    char *ome;                  // OME-XML of the first page; NULL: ImageJ's words
     int64_t sample_bytes, page_bytes, pages, rows_per_strip, strips;
     int64_t data_at;            // file offset of the first pixel
     int64_t saturated;
     int64_t seen, step;         // values met and the distance between those kept for the display range
-    float *kept[TIFF_MAX_CHANNELS];   // room for TIFF_RANGE_SAMPLES + 1 each
-    int64_t n_kept[TIFF_MAX_CHANNELS];
+    float *kept[IMAGE_MAX_CHANNELS];   // room for TIFF_RANGE_SAMPLES + 1 each
+    int64_t n_kept[IMAGE_MAX_CHANNELS];
     unsigned char *converted;   // one row
 };
 

@@ -8,11 +8,11 @@
 
 #include "cli/cli.h"
 
-int trust_open(trust_residual *r, const char *image, const char *path, const tiff_layout *like,
+int trust_open(trust_residual *r, const char *image, const char *axes, const char *path, const image_layout *like,
                const usplit_model_facts *model, float scale)
 {
     int rc;
-    tiff_layout layout = *like;
+    image_layout layout = *like;
     layout.channels = 1;
     layout.type = USPLIT_TYPE_F32;
     memset(layout.names, 0, sizeof layout.names);
@@ -20,8 +20,8 @@ int trust_open(trust_residual *r, const char *image, const char *path, const tif
     *r = (trust_residual){.width = like->width, .channels = model->channels, .scale = scale,
                           .clip_value = model->clip_value};
     memcpy(r->weights, model->mixture_weight, sizeof r->weights);
-    CLI_TRY(tiff_open(&r->src, image));
-    CLI_TRY(tiff_create(&r->writer, path, &layout));
+    CLI_TRY(image_open_axes(&r->src, image, axes));
+    CLI_TRY(image_create(&r->writer, path, &layout));
 done:
     return rc;
 }
@@ -53,12 +53,12 @@ int trust_add(trust_residual *r, int64_t page, int64_t place, int64_t row, int64
 {
     int rc;
     CLI_TRY(make_room(r, n_rows));
-    CLI_TRY(tiff_read_rows(r->src, page, row, n_rows, r->input));
+    CLI_TRY(image_read_rows(r->src, page, row, n_rows, r->input));
     for (int64_t i = 0; r->scale < 1 && i < n_rows * r->width; i++) {
         r->input[i] *= r->scale;
     }
     CLI_LIB(usplit_residual_add(r->page, n_rows, r->input, planes, r->dst));
-    CLI_TRY(tiff_write_rows(r->writer, place, row, n_rows, r->dst));
+    CLI_TRY(image_write_rows(r->writer, place, row, n_rows, r->dst));
 done:
     return rc;
 }
@@ -71,14 +71,14 @@ int trust_end_page(trust_residual *r, usplit_residual_facts *facts)
 
 int trust_commit(trust_residual *r)
 {
-    return tiff_commit(r->writer, NULL);
+    return image_commit(r->writer, NULL);
 }
 
 void trust_close(trust_residual *r)
 {
     usplit_residual_free(r->page);
-    tiff_writer_free(r->writer);
-    tiff_close(r->src);
+    image_writer_free(r->writer);
+    image_close(r->src);
     free(r->input);
     free(r->dst);
     memset(r, 0, sizeof *r);

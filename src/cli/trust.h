@@ -8,12 +8,12 @@
 #include <usplit.h>
 
 #include "cli/text.h"
-#include "cli/tiff.h"
+#include "cli/images.h"
 
 // The residual of one image's pages, on its way into a file.
 typedef struct trust_residual {
-    tiff_file *src;             // the image once more: rows come out of the tiler later than they went in
-    tiff_writer *writer;
+    image_file *src;             // the image once more: rows come out of the tiler later than they went in
+    image_writer *writer;
     usplit_residual *page;
     int64_t width;
     int channels;
@@ -23,8 +23,8 @@ typedef struct trust_residual {
     int64_t room;
 } trust_residual;
 
-// path: of the residual's file; layout: of the prediction's (its channels, type and names are not used).
-int trust_open(trust_residual *r, const char *image, const char *path, const tiff_layout *layout,
+// image, axes: what is split, as image_open_axes wants it; path: of the residual's file; layout: of the prediction's (its channels, type and names are not used).
+int trust_open(trust_residual *r, const char *image, const char *axes, const char *path, const image_layout *layout,
                const usplit_model_facts *model, float scale);
 int trust_begin_page(trust_residual *r);
 // Rows of the prediction: planes of n_rows x width, of page `page` of the image, the output's `place`.

@@ -102,6 +102,7 @@ static int read_structures(unpaired *u, const image_sources *s, int64_t patch, i
     int rc = CLI_OK, few = 0;
     for (; u->n < s->channels.n; u->n++) {
         structure *t = &u->items[u->n];
+        t->set.axes = s->axes;
         CLI_TRY(add(t, &s->channels, u->n, &t->n_train));
         CLI_TRY(add(t, &s->validation, u->n, &t->n_val));
         CLI_TRY(add(t, &s->test, u->n, &t->n_test));

@@ -250,10 +250,34 @@ there s.tif 196608
 expect 0 split m.h5 s.tif@2 -o again.tif
 expect 1 split m.h5 s.tif -o refused.tif
 says err 'choose one'
+expect 0 split m.h5 data/ch1.tif -o s.ome.tif --axes ZYX --frames 0:2
+grep -q 'SizeC="2" SizeZ="1" SizeT="2"' s.ome.tif || fail 's.ome.tif is no OME-TIFF'
+expect 0 split m.h5 s.ome.tif@2 data/ch1.tif -o formats --format ome.tif --frames 0:1
+there formats/ch1_split.ome.tif 131072
+expect 2 split m.h5 data/ch1.tif -o no.tif --axes XY
+says err 'axes XY'
+expect 2 split m.h5 data/ch1.tif -o no.h5
+says err 'not written'
+absent no.h5
+expect 1 split m.h5 m.h5 -o no.tif
+says err 'datasets'
 expect 0 split m.h5 data -o folder --frames 0:1
 there folder/ch1_split.tif 131072
 there folder/ch2_split.tif 131072
 expect 2 split m.h5 data -o one.tif
+# OME-Zarr: what was written is read again, by split and by training
+expect 0 split m.h5 data/ch1.tif -o s.ome.zarr --frames 0:2
+there s.ome.zarr/0/1/0/0/0/0 100
+expect 1 split m.h5 data/ch1.tif -o s.ome.zarr
+says err 's.ome.zarr exists; --overwrite replaces it'
+expect 0 split m.h5 data/ch1.tif -o s.ome.zarr/ --frames 0:3 --overwrite
+expect 1 split m.h5 s.ome.zarr -o no.tif
+says err '2 channels; choose one: s.ome.zarr@1 to @2'
+expect 0 split m.h5 s.ome.zarr@2 -o again.ome.zarr
+expect 0 split m.h5 again.ome.zarr/@1 again.ome.zarr:/0@2 -o zarrs --format ome.zarr --quiet
+there zarrs/again_ch1_split.ome.zarr/.zattrs 500
+expect 0 train --channel s.ome.zarr@1 --channel s.ome.zarr@2 -o z.h5 $tiny --epochs 1 --quiet
+expect 0 eval z.h5 --channel s.ome.zarr@1 --channel s.ome.zarr@2 --threads 2
 head -c 300000 data/ch1.tif > cut.tif
 expect 1 split m.h5 cut.tif -o cut_split.tif
 absent cut_split.tif
