@@ -29,7 +29,7 @@ typedef struct calibrate_args {
     machine_args machine;
     tiler_args tiler;
     arg_list channels;
-    const char *out, *mixture;
+    const char *out, *mixture, *axes;
     int overwrite, test, json, quiet;
 } calibrate_args;
 
@@ -46,6 +46,7 @@ static int parse(calibrate_args *a, arg_list *rest, int argc, char **argv)
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
         {"--mixture", NULL, ARG_TEXT, &a->mixture, 0, 0, "PATH", "measured images, for a model trained on such"},
+        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "FILE.h5", "where the calibrated model goes"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL,
@@ -205,6 +206,7 @@ int cmd_calibrate(int argc, char **argv)
     CLI_TRY(score_tiler_options(&options, &a.tiler));
     options.deviations = 1;
     options.calibrated = a.test;
+    set.axes = a.axes;
     CLI_TRY(open_frames(&dataset, context, &set, &a.channels,
                         a.mixture != NULL ? USPLIT_INPUT_MEASURED : USPLIT_INPUT_MEAN));
     cli_on_signal(stop, &w);

@@ -234,7 +234,7 @@ static void preview_shows_what_is_left_over(void **state)
     (void)state;
     enum { S = 64, N = S * S, SHOWN = 6 * S, LEFT = 16 + 3 * (SHOWN + 6), TOP = 38 };
     static float input[N], planes[4 * N];
-    usplit_model_facts model = {.channels = 2};
+    usplit_model_facts model = {.channels = 2, .mixture_weight = {0.5, 0.5}};
     unsigned char rgb[3];
     char *path = path_of("preview.png");
     for (int i = 0; i < N; i++) {
