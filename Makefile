@@ -123,7 +123,7 @@ endef
 $(foreach f,$(ISA_SRC:.c=),$(foreach i,$(ISAS),$(eval $(call isa_rule,$f,$i))))
 
 # Third-party headers are visible only to the folder that wraps them.
-flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring src/cli/hdf5_reader,$1),$(HDF5_CFLAGS))$(if $(findstring zarr,$1),$(ZARR_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS) $(CLI_CFLAGS))
+flags_of = $(if $(findstring src/ckpt/,$1),$(HDF5_CFLAGS))$(if $(findstring src/cpu/dnnl_,$1),$(DNNL_CFLAGS))$(if $(findstring src/cli/,$1),$(CLI_CFLAGS))$(if $(findstring src/cli/image/hdf5_reader,$1),$(HDF5_CFLAGS))$(if $(findstring zarr,$1),$(ZARR_CFLAGS))$(if $(findstring test/,$1),-Itest $(HDF5_CFLAGS) $(CLI_CFLAGS))
 
 # lib/ is shared by all release builds: it is linked anew when the compiler, a flag or the list of sources
 # is another one than last time.

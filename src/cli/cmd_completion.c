@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "cli/pages.h"
+#include "cli/image/pages.h"
 
 static const arg_usage usage = {
     "completion", "bash|zsh|fish",

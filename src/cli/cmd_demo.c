@@ -12,7 +12,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 #include "cli/train_run.h"
 
 // What the demo trains; small enough for a few minutes on two cores. The published critters, two kinds per channel: no

@@ -12,7 +12,7 @@
 #include "cli/frames.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 static const arg_usage usage = {
     "dip", "mixture.tif [mixture2.tif] [-o out.tif] | --channel A --channel B [options]",

@@ -10,7 +10,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 static const arg_usage usage = {
     "eval", "model.h5 --channel A --channel B [...] [options]",

@@ -12,7 +12,7 @@
 #include "cli/score.h"
 #include "cli/setup.h"
 #include "cli/text.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 static const arg_usage usage = {
     "plan", "[model.h5 [image.tif ...]] [--size HxW] [options]",

@@ -12,7 +12,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 #include "cli/text.h"
 
 static const arg_usage usage = {

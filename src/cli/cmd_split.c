@@ -8,7 +8,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 #include "cli/progress.h"
 #include "cli/score.h"
 #include "cli/setup.h"

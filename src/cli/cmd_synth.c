@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/setup.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 static const arg_usage usage = {
     "synth", "-o folder [options]",

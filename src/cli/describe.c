@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/units.h"
+#include "cli/image/units.h"
 
 // Value of "key=" at the start of a line, copied into value; 0 when there is none.
 static int line_value(const char *text, const char *key, char *value, size_t size)

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 int files_exists(const char *path)
 {

@@ -7,7 +7,7 @@
 
 #include "cli/args.h"
 #include "cli/files.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 typedef struct frame_place {
     size_t file;                // in every channel's list

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/pages.h"
+#include "cli/image/pages.h"
 
 static const command commands[] = {
     {"demo", "see it work: synthetic images, training, a picture of the result", cmd_demo},

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "cli/files.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 typedef struct shard_image {
     char *source, *output;      // names without folders

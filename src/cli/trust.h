@@ -8,7 +8,7 @@
 #include <usplit.h>
 
 #include "cli/text.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 // The residual of one image's pages, on its way into a file.
 typedef struct trust_residual {

@@ -17,8 +17,8 @@
 #include <tiffio.h>
 
 #include "cli/cli.h"
-#include "cli/images.h"
-#include "cli/ome.h"
+#include "cli/image/images.h"
+#include "cli/image/ome.h"
 
 static char folder[64];
 static int rounds = 120;

@@ -14,7 +14,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 static char folder[64];
 static const char peer[] = "test/files/peer.py";

@@ -15,7 +15,7 @@
 #include "cli/chart.h"
 #include "cli/cli.h"
 #include "cli/picture.h"
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 #include "net/graph.h"
 
 static char path[64];

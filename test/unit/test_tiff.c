@@ -15,8 +15,8 @@
 #include "cli/cli.h"
 #include "cli/describe.h"
 #include "cli/files.h"
-#include "cli/images.h"
-#include "cli/ome.h"
+#include "cli/image/images.h"
+#include "cli/image/ome.h"
 
 static char folder[64];
 static char path[128];

@@ -21,7 +21,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/images.h"
+#include "cli/image/images.h"
 #include "cli/zarr/zarr.h"
 #include "cli/zarr/zarr_file.h"
 #include "cli/zarr/zarr_store.h"

@@ -4,7 +4,7 @@
 #ifndef CLI_ZARR_H
 #define CLI_ZARR_H
 
-#include "cli/image_kind.h"
+#include "cli/image/image_kind.h"
 
 // 1 when the folder `path` holds a Zarr array or group of any version (asks for its metadata files).
 int zarr_is_store(const char *path);

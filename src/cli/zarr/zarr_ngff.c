@@ -8,7 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/units.h"
+#include "cli/image/units.h"
 #include "cli/zarr/zarr.h"
 #include "cli/zarr/zarr_store.h"
 

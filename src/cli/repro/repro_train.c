@@ -9,8 +9,8 @@
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/heldout.h"
-#include "cli/repro.h"
-#include "cli/images.h"
+#include "cli/repro/repro.h"
+#include "cli/image/images.h"
 #include "cli/train_run.h"
 
 typedef struct work {           // what a run holds

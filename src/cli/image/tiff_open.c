@@ -8,7 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/tiff_file.h"
+#include "cli/image/tiff_file.h"
 
 enum { MAX_PAGES = 1000000 };
 

@@ -3,7 +3,7 @@
 #ifndef CLI_IMAGE_KIND_H
 #define CLI_IMAGE_KIND_H
 
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 typedef struct image_choice {   // what is opened
     const char *path;           // without @channel and :dataset

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
-#include "cli/tiff_file.h"
+#include "cli/image/tiff_file.h"
 
 // A compressed page may not claim more than this many times the bytes it is stored in (zstd: ~ 32 000).
 static const int64_t max_expansion = (int64_t)1 << 16;

@@ -1,6 +1,6 @@
 // From a row of a table to the options of one run: the published values, then what the scale and the command line
 // change. Below full scale every row of an experiment sees the same number of training pixels.
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 #include <math.h>
 #include <stdlib.h>

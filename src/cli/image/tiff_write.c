@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/tiff_writer.h"
+#include "cli/image/tiff_writer.h"
 
 enum { STRIP_BYTES = 1 << 18 };
 

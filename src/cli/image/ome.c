@@ -1,6 +1,6 @@
 // OME-XML read and written. The scanner takes whatever it is given: what is no tag is passed over, what is cut off
 // ends it.
-#include "cli/ome.h"
+#include "cli/image/ome.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "cli/units.h"
+#include "cli/image/units.h"
 
 enum { MAX_PLANES = 1000000, MAX_NAMES = 64 };
 

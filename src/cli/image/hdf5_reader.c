@@ -1,6 +1,6 @@
 // A dataset of an HDF5 file as an image: which one, what its axes are, rows of a page as floats. The program's only
 // file that knows HDF5.
-#include "cli/hdf5_reader.h"
+#include "cli/image/hdf5_reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 // The result of one run as a small flat JSON file. One table of fields serves writing and reading; the file exists
 // only whole, and its existence says that the run is finished.
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -16,7 +16,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/hdf5_reader.h"
+#include "cli/image/hdf5_reader.h"
 
 enum { PIECE_BYTES = 16 << 20, REQUEST_SECONDS = 300 };
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)    // sanitizers reserve far more

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/tiff_file.h"
+#include "cli/image/tiff_file.h"
 
 // The file's page that holds page `page` of the channel chosen.
 static int64_t directory_of(const tiff_file *file, int64_t page)

@@ -1,5 +1,5 @@
 // The list of commands, and the manual page made from their tables.
-#include "cli/pages.h"
+#include "cli/image/pages.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 // The paper's tables and figures: which systems, how they were trained and evaluated, and the numbers published. All
 // data, no behaviour; "data 4.5" and the like name the sections of the written description (see docs/tour.md).
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 #include <string.h>
 

@@ -10,7 +10,7 @@
 #include "cli/crops.h"
 #include "cli/files.h"
 #include "cli/heldout.h"
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 enum { RI_PSNR_1, RI_PSNR_2, SSIM_1, SSIM_2, INPUT_1, INPUT_2, INPUT_SSIM_1, INPUT_SSIM_2, MIXTURE, BYTES, SECONDS,
        N_COLUMNS };

@@ -3,7 +3,7 @@
 #ifndef CLI_HDF5_READER_H
 #define CLI_HDF5_READER_H
 
-#include "cli/image_kind.h"
+#include "cli/image/image_kind.h"
 
 typedef struct hdf5_reader hdf5_reader;
 

@@ -7,8 +7,8 @@
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/picture.h"
-#include "cli/repro.h"
-#include "cli/images.h"
+#include "cli/repro/repro.h"
+#include "cli/image/images.h"
 
 enum { MAX_LINES = 2 * REPRO_MAX_SERIES, MAX_POINTS = 8 };
 

@@ -3,7 +3,7 @@
 #ifndef CLI_OME_H
 #define CLI_OME_H
 
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 enum { OME_C, OME_Z, OME_T };
 

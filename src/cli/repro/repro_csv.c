@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "cli/files.h"
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 static void csv_text(FILE *file, const char *text)
 {

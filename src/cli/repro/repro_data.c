@@ -1,6 +1,6 @@
 // The images of an experiment: the published files, where a user has downloaded them, the user's own, or synthetic
 // critters.
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/tiff_file.h"
+#include "cli/image/tiff_file.h"
 
 enum { AXIS_C, AXIS_Z, AXIS_T, N_AXES };
 

@@ -1,5 +1,5 @@
 // Units by name.
-#include "cli/units.h"
+#include "cli/image/units.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -6,8 +6,8 @@
 #include <tiffio.h>
 
 #include "cli/describe.h"
-#include "cli/ome.h"
-#include "cli/tiff.h"
+#include "cli/image/ome.h"
+#include "cli/image/tiff.h"
 
 // Bytes one allocation of libtiff, or one strip of ours, may take.
 static const int64_t tiff_max_allocation = (int64_t)4 << 30;

@@ -4,8 +4,8 @@
 #define CLI_TIFF_WRITER_H
 
 #include "cli/files.h"
-#include "cli/ome.h"
-#include "cli/tiff.h"
+#include "cli/image/ome.h"
+#include "cli/image/tiff.h"
 
 enum { TIFF_RANGE_SAMPLES = 1 << 15, TIFF_DESCRIPTION_ROOM = 512 };
 

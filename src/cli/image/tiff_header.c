@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "cli/describe.h"
-#include "cli/tiff_writer.h"
+#include "cli/image/tiff_writer.h"
 
 typedef struct bytes {          // grows; `failed` sticks
     unsigned char *data;

@@ -1,7 +1,7 @@
 // TIFF's row in the table of image kinds: the functions of tiff.h behind plain pointers.
 #include <stddef.h>
 
-#include "cli/tiff.h"
+#include "cli/image/tiff.h"
 
 static int open_file(void **out, const image_choice *choice)
 {

@@ -1,6 +1,6 @@
 // Image files by name: which kind reads or writes one, the "@channel" and ":dataset" behind a path, and the text of
 // --axes. A new kind is one row of `kinds`.
-#include "cli/images.h"
+#include "cli/image/images.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/image_kind.h"
+#include "cli/image/image_kind.h"
 
 static const image_kind *const kinds[] = {
     &tiff_kind,

@@ -5,7 +5,7 @@
 #ifndef CLI_TIFF_H
 #define CLI_TIFF_H
 
-#include "cli/image_kind.h"
+#include "cli/image/image_kind.h"
 
 typedef struct tiff_file tiff_file;
 

@@ -11,7 +11,7 @@
 #endif
 
 #include "cli/cli.h"
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 static volatile sig_atomic_t stopped;
 static volatile pid_t child_process;

@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/repro.h"
+#include "cli/repro/repro.h"
 
 // ---- Numbers ----------------------------------------------------------------------------------------------------
 
