@@ -147,7 +147,7 @@ expect 0 train --channel data/ch1.tif --channel data/ch2.tif --val-channel data/
 there v.h5 1000
 absent v.html
 mkdir w.html                            # no report can be written there: the training ends well
-expect 0 train $pair $tiny --steps 8 -o w.h5
+expect 0 train $pair $tiny --steps 8 -o w.h5 --overwrite
 there w.h5 1000
 [ "$(grep -c 'no report: w.html' err)" = 1 ] || fail "a report that cannot be written is not told once"
 # Channels that are alike are told, in the log and in the report.
