@@ -30,9 +30,11 @@ if [ -n "$plugin" ]; then
     cp "$plugin" "$bundle/lib/"
     mkdir "$bundle/tests/gpu"
     for program in "$gpu"/*; do
-        # each has the kernels in it: those that need no device stay at home
-        case ${program##*/} in described | test_choices) continue ;; esac
-        [ -f "$program" ] && [ -x "$program" ] && strip -o "$bundle/tests/gpu/${program##*/}" "$program"
+        if [ -L "$program" ]; then      # one program has them all
+            cp -P "$program" "$bundle/tests/gpu/"
+        elif [ -f "$program" ] && [ -x "$program" ]; then
+            strip -o "$bundle/tests/gpu/${program##*/}" "$program"
+        fi
     done
 fi
 # pcfiledir is the folder of the file itself.

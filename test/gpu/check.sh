@@ -24,7 +24,7 @@ plugin=$(dirname "$program")/../lib/libusplit_cuda.so
 LD_LIBRARY_PATH=$(cd "$(dirname "$plugin")" && pwd)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
 commands=()
-for name in map steps spatial images conv half tiling network chains networks training; do
+for name in map steps spatial images conv half tiling network chains networks training modes; do
     [ -x "$folder/test_$name" ] && commands+=("$folder/test_$name")
 done
 commands+=("$folder/conv_gpu" "$folder/conv_gpu search" "$folder/test_on_device" "$here/fallback.sh $program $plugin")
