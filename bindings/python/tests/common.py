@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import warnings
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.parents[1]
@@ -14,6 +15,9 @@ sys.path.insert(0, str(PACKAGE))
 import numpy as np  # noqa: E402
 
 import usplit  # noqa: E402
+
+# Random numbers are not like the training images; test_trust.py looks at the warning.
+warnings.simplefilter("ignore", usplit.UnusualInput)
 
 TINY = dict(family="hae", variant="lean", levels=2, lc_count=2, filters=8, z_dims=8, patch=32)
 TRAINING = dict(batch=4, steps_per_epoch=4, max_epochs=2)

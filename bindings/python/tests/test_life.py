@@ -32,7 +32,7 @@ class Life(Case):
         model.channel_names = ["actin", "nuclei"]
         model.save(file)
         again = usplit.Model.load(file, context=context())
-        self.assertLess(again.check(), 1e-3)
+        self.assertLess(again.check().error, 1e-3)
         self.assertEqual(again.channel_names, ["actin", "nuclei"])
         self.assertEqual(again.info.epochs_trained, 2)
         mixed = dataset().mixed(0)

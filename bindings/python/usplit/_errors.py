@@ -58,6 +58,10 @@ class InternalError(Error, RuntimeError):
     """90: a defect of the library: please report it."""
 
 
+class UnusualInput(UserWarning):
+    """A warning: the image that was split is not like those that the model was trained on."""
+
+
 _GROUPS = {1: ArgumentError, 2: OutOfMemoryError, 3: FileError, 4: DeviceError, 5: StateError, 6: NumericError,
            9: InternalError}
 

@@ -18,6 +18,7 @@ from ._structs import Facts
 from ._tiler import Result, Tiler
 
 if TYPE_CHECKING:
+    from ._dataset import Dataset
     from ._trainer import Trainer
 
 _POINTER = ctypes.POINTER(_abi.usplit_model)
@@ -203,13 +204,57 @@ class Model(Handle):
         with self._changing() as pointer:
             lib.usplit_model_set_parameter(pointer, name.encode(), array.ctypes.data_as(_FLOATS), array.size)
 
-    def check(self) -> float:
-        """Runs the self-test of a model that was loaded; returns the deviation relative to the output's maximum. Too
-        large a deviation is a NumericError."""
-        error = ctypes.c_double()
+    def check(self, must_pass: bool = True) -> Facts:
+        """Runs the self-test of a model that was loaded: values (compared), error (largest deviation relative to the
+        output's maximum), tolerance, passed. Not passed is a NumericError, unless must_pass is False."""
         with self._quiet() as pointer:
-            lib.usplit_model_check(pointer, ctypes.byref(error))
-        return error.value
+            facts = _structs.facts(_structs.ask(lib.usplit_model_check_report, _abi.usplit_model_check_facts, pointer))
+        if must_pass and not facts.passed:
+            raise _errors.NumericError(_abi.USPLIT_ERR_NUMERIC, "the self-test deviates by %g of the output's maximum; "
+                                       "accepted: %g" % (facts.error, facts.tolerance))
+        return facts
+
+    # ---- Calibration
+
+    @property
+    def calibration(self) -> Facts | None:
+        """slope and offset of each channel (calibrated deviation = slope * deviation + offset), rmse, deviation, the
+        samples and shifts they belong to, and the residual that is usual; None where there is none. Set it to what
+        calibrate() returned, or to None to remove it. save() writes it; training removes it."""
+        with self._quiet() as pointer:
+            if not _structs.ask(lib.usplit_model_info, _abi.usplit_model_facts, pointer).has_calibration:
+                return None
+            return _structs.facts(_structs.ask(lib.usplit_model_get_calibration, _abi.usplit_calibration, pointer),
+                                  self._n_channels)
+
+    @calibration.setter
+    def calibration(self, facts: Facts | None) -> None:
+        struct = None
+        if facts is not None:
+            if not isinstance(facts, Facts):
+                raise TypeError("calibration is a %s; accepted: what Model.calibrate returned, or None"
+                                % type(facts).__name__)
+            struct = _structs.fill(_structs.empty(_abi.usplit_calibration), facts.asdict(), "calibration")
+        with self._changing() as pointer:
+            lib.usplit_model_set_calibration(pointer, None if struct is None else ctypes.byref(struct))
+
+    def calibrate(self, dataset: Dataset, set: str = "validation", *, samples: int | None = None,
+                  shifts: int | None = None, calibrated: bool | None = None, progress: _progress.Progress = None,
+                  **options: Any) -> Facts:
+        """Splits the frames of a set whose channels are known and were not trained on, and fits the real error to the
+        deviations over samples or shifts (two or more). Give it the options that you will split with. The model is not
+        changed: `model.calibration = model.calibrate(data, samples=20)` stores what came out.
+
+        calibrated: True: holds the stored calibration against the set; slopes near 1 and offsets near 0 say that it is
+                    right there."""
+        options.update(samples=samples, shifts=shifts, calibrated=calibrated)
+        struct = _structs.make(_abi.usplit_tiler_options, options, "calibrate")
+        result = _structs.empty(_abi.usplit_calibration)
+        with self._reading(), _progress.reporter(progress) as report:
+            call = Call()
+            call.run(lib.usplit_model_calibrate, self._pointer, dataset._pointer, _structs.constant("set", set),
+                     ctypes.byref(struct), ctypes.byref(result), _progress.callback(call, report), None)
+        return _structs.facts(result, self._n_channels)
 
     def plan(self, mode: str = "train", batch: int = 32, inner: int = 0) -> Facts:
         """What training a batch, or predicting ("predict") the inner pixels of patches, would need."""
@@ -233,8 +278,8 @@ class Model(Handle):
 
     def split(self, image: Any, axes: str | None = None, *, samples: int | None = None, seed: int | None = None,
               pad: int | None = None, latent: str | None = None, memory_budget: int | None = None,
-              dtype: Any = "float32", out: Any = None, residual: Any = False, progress: _progress.Progress = None,
-              **options: Any) -> Result:
+              dtype: Any = "float32", out: Any = None, residual: Any = False, std: Any = False,
+              calibrated: bool | None = None, progress: _progress.Progress = None, **options: Any) -> Result:
         """Splits an image, or a stack frame by frame. Hand it the mean of the structures, in grey levels.
 
         image     a numpy array (uint8, uint16, float32), read through its strides without a copy; or anything with
@@ -248,13 +293,19 @@ class Model(Handle):
         dtype     of the result: "float32", "uint16", "uint8" (rounded and saturated), "same"
         out       an array, or anything of that shape that takes slices, to write the result to
         residual  True: also image - mean (or sum, as trained) of the channels
+        std       True: also the standard deviation of every pixel over samples and shifts, of which there must be two or
+                  more; or an array, or anything of that shape that takes slices, to write it to
+        calibrated  True: std is corrected by the model's calibration, so that it means an error
         progress  True: shown; or a function of the facts of usplit_progress, which stops the call by returning False
         """
-        options.update(samples=samples, seed=seed, pad=pad, latent=latent, memory_budget=memory_budget)
+        options.update(samples=samples, seed=seed, pad=pad, latent=latent, memory_budget=memory_budget,
+                       calibrated=calibrated)
+        if std is not False and std is not None:
+            options["deviations"] = 1
         key = tuple(sorted((k, v) for k, v in options.items() if v is not None))
         tiler = self._take(key) or Tiler(self, **options)
         try:
-            return tiler.split(image, axes, dtype=dtype, out=out, residual=residual, progress=progress)
+            return tiler.split(image, axes, dtype=dtype, out=out, residual=residual, std=std, progress=progress)
         finally:
             self._put_back(key, tiler)
 

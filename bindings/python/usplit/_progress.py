@@ -33,6 +33,8 @@ def line(p: Facts) -> str:
     bar = "[%-20s] %d/%d" % ("#" * int(20 * share), p.done, p.total)
     if p.phase == "tile":
         return "%s tiles  %.3g tiles/s%s" % (bar, p.patches_per_second, left)
+    if p.phase == "dip":
+        return "%s iterations  loss %.4f  best reconstruction %s%s" % (bar, p.loss, _decibel(p.best_val_psnr), left)
     if p.phase == "epoch":
         return "epoch %d: loss %.4f, validation PSNR %s, learning rate %.3g" % (
             p.epoch + 1, p.loss, _decibel(p.val_psnr), p.learning_rate)

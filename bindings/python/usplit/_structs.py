@@ -18,9 +18,17 @@ _INTEGERS = (ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint8, ct
 _REALS = (ctypes.c_double, ctypes.c_float)
 _NUMBERS = ctypes.POINTER(ctypes.c_int64)           # a list, with its count in another field
 
+# The constants by kind; and fields whose name is that of another kind.
+_ENUMS = {**_abi.ENUMS, "dip": {"single": _abi.USPLIT_DIP_SINGLE, "two": _abi.USPLIT_DIP_TWO}}
+_OTHER_KINDS = {("usplit_dip_options", "mode"): "dip", ("usplit_dip_result", "mode"): "dip"}
+
 
 def _fields(kind: Any) -> dict[str, Any]:
     return dict(kind._fields_)
+
+
+def _kind_of(struct: ctypes.Structure, name: str) -> str:
+    return _OTHER_KINDS.get((type(struct).__name__, name), name)
 
 
 def _is_hidden(name: str) -> bool:
@@ -43,7 +51,7 @@ def constant(kind: str, value: Any) -> int:
     """The number of a constant: constant("family", "hae"). Numbers pass."""
     if not isinstance(value, str):
         return operator.index(value)
-    names = _abi.ENUMS[kind]
+    names = _ENUMS[kind]
     plain = value.lower().replace("-", "_").replace(" ", "_")
     if plain not in names:
         raise _errors.argument("%s is %r; accepted: %s" % (kind, value, ", ".join(map(repr, names))))
@@ -52,7 +60,7 @@ def constant(kind: str, value: Any) -> int:
 
 def name_of(kind: str, value: int) -> Any:
     """The constant's name, or the number when a newer library knows more than these bindings."""
-    for name, number in _abi.ENUMS[kind].items():
+    for name, number in _ENUMS[kind].items():
         if number == value:
             return name
     return value
@@ -65,7 +73,7 @@ def _plain(name: str, value: Any) -> Any:
         return tuple(item.value.decode(errors="replace") if isinstance(item, ctypes.Array) else item for item in value)
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return name_of(name, value) if name in _abi.ENUMS else value
+    return name_of(name, value) if name in _ENUMS else value
 
 
 def facts(struct: ctypes.Structure, channels: int | None = None) -> Facts:
@@ -74,7 +82,7 @@ def facts(struct: ctypes.Structure, channels: int | None = None) -> Facts:
     for name, kind in _fields(type(struct)).items():
         if _is_hidden(name):
             continue
-        value = _plain(name, getattr(struct, name))
+        value = _plain(_kind_of(struct, name), getattr(struct, name))
         if isinstance(value, tuple) and len(value) == _abi.USPLIT_MAX_CHANNELS:
             value = value[:channels if channels is not None else
                           getattr(struct, "channels", getattr(struct, "n_channels", None))]
@@ -109,9 +117,10 @@ def _is_settable(kind: Any) -> bool:
     return kind in _INTEGERS + _REALS or kind in (ctypes.c_char_p, _NUMBERS) or issubclass(kind, ctypes.Array)
 
 
-def _integer(name: str, kind: type, value: Any) -> int:
+def _integer(name: str, kind: type, value: Any, enum: str | None = None) -> int:
+    enum = enum or name
     try:
-        number = constant(name, value) if name in _abi.ENUMS else operator.index(value)
+        number = constant(enum, value) if enum in _ENUMS else operator.index(value)
     except TypeError:
         raise TypeError("%s is %r; accepted: an integer" % (name, value)) from None
     if kind(number).value != number:        # ctypes would cut it silently
@@ -148,7 +157,7 @@ def _fill_array(struct: ctypes.Structure, name: str, kind: Any, value: Any) -> N
 
 def _set(struct: ctypes.Structure, name: str, kind: Any, value: Any) -> None:
     if kind in _INTEGERS:
-        setattr(struct, name, _integer(name, kind, value))
+        setattr(struct, name, _integer(name, kind, value, _kind_of(struct, name)))
     elif kind in _REALS:
         setattr(struct, name, float(value))
     elif kind is ctypes.c_char_p:
