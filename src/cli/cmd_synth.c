@@ -1,4 +1,4 @@
-// usplit synth: the paper's synthetic critters as two TIFF stacks, to try things on.
+// usplit synth: the paper's synthetic critters as two TIFF stacks, and their mixture, to try things on.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ static const arg_usage usage = {
 typedef struct synth_args {
     const char *out;
     int64_t frames, size, curves, kinds, seed;
-    int joiner, overwrite;
+    int joiner, mixed, overwrite;
 } synth_args;
 
 static int parse(synth_args *a, int argc, char **argv)
@@ -39,6 +39,7 @@ static int parse(synth_args *a, int argc, char **argv)
          "kinds of curves in a channel: 2 as published, 1 much easier to learn (2)"},
         {"--joiner", NULL, ARG_FLAG, &a->joiner, 0, 0, NULL,
          "join the two waves by a third: the harder task"},
+        {"--mixed", NULL, ARG_FLAG, &a->mixed, 0, 0, NULL, "also mixed.tif, the mean of both: images to split"},
         {"--seed", NULL, ARG_INT, &a->seed, 0, 9007199254740992.0, "N", "other curves (0)"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL, "replace files that exist"},
         {NULL, NULL, 0, NULL, 0, 0, NULL, NULL},
@@ -51,27 +52,37 @@ static int parse(synth_args *a, int argc, char **argv)
     return args_only_out(&rest, a->out);
 }
 
-static int write_channel(const usplit_dataset *dataset, int64_t channel, const char *path, int64_t n_frames)
+// Writes the mean of n_channels channels from `first` on: one channel, or the mixture of both.
+static int write_mean(const usplit_dataset *dataset, int64_t first, int64_t n_channels, const char *path,
+                      int64_t n_frames)
 {
     int rc;
     int64_t height = 0, width = 0;
-    float *plane = NULL;
+    float *mean = NULL, *plane = NULL;
     image_writer *writer = NULL;
-    CLI_LIB(usplit_dataset_get_frame(dataset, 0, channel, 0, NULL, &height, &width));
+    CLI_LIB(usplit_dataset_get_frame(dataset, 0, first, 0, NULL, &height, &width));
     image_layout layout = {.height = height, .width = width, .channels = 1, .slices = 1, .frames = n_frames,
                           .type = USPLIT_TYPE_F32};
     CLI_TRY(image_create(&writer, path, &layout));
+    mean = cli_alloc((size_t)(height * width), sizeof *mean);
     plane = cli_alloc((size_t)(height * width), sizeof *plane);
-    if (plane == NULL) {
+    if (mean == NULL || plane == NULL) {
         rc = CLI_FAILED;
         goto done;
     }
     for (int64_t frame = 0; frame < n_frames; frame++) {
-        CLI_LIB(usplit_dataset_get_frame(dataset, frame, channel, 0, plane, &height, &width));
-        CLI_TRY(image_write_rows(writer, frame, 0, height, plane));
+        memset(mean, 0, (size_t)(height * width) * sizeof *mean);
+        for (int64_t channel = first; channel < first + n_channels; channel++) {
+            CLI_LIB(usplit_dataset_get_frame(dataset, frame, channel, 0, plane, &height, &width));
+            for (int64_t i = 0; i < height * width; i++) {
+                mean[i] += plane[i] / (float)n_channels;
+            }
+        }
+        CLI_TRY(image_write_rows(writer, frame, 0, height, mean));
     }
     CLI_TRY(image_commit(writer, NULL));
 done:
+    free(mean);
     free(plane);
     image_writer_free(writer);
     return rc;
@@ -80,7 +91,8 @@ done:
 int cmd_synth(int argc, char **argv)
 {
     synth_args a;
-    char *paths[2] = {NULL, NULL};
+    char *paths[3] = {NULL, NULL, NULL};
+    static const char *const names[] = {"ch1", "ch2", "mixed"};
     usplit_context *context = NULL;
     usplit_dataset *dataset = NULL;
     usplit_critter_options critters;
@@ -90,8 +102,9 @@ int cmd_synth(int argc, char **argv)
     if (rc != 0) {
         return rc == ARGS_HELP ? CLI_OK : rc;
     }
-    for (int c = 0; c < 2; c++) {
-        paths[c] = cli_format("%s/ch%d.tif", a.out, c + 1);
+    int n_files = a.mixed ? 3 : 2;
+    for (int c = 0; c < n_files; c++) {
+        paths[c] = cli_format("%s/%s.tif", a.out, names[c]);
         if (files_exists(paths[c]) && !a.overwrite) {
             rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", paths[c]);
             goto done;
@@ -111,15 +124,16 @@ int cmd_synth(int argc, char **argv)
     options.levels = 1;
     options.validation_fraction = options.test_fraction = 0;
     CLI_LIB(usplit_dataset_create_critters(&dataset, context, &critters, &options));
-    for (int c = 0; c < 2; c++) {
-        CLI_TRY(write_channel(dataset, c, paths[c], a.frames));
+    for (int c = 0; c < n_files; c++) {
+        CLI_TRY(write_mean(dataset, c < 2 ? c : 0, c < 2 ? 1 : 2, paths[c], a.frames));
     }
-    fprintf(stderr, "written   %s and %s: %lld frames of %lld x %lld\n", paths[0], paths[1],
-            (long long)a.frames, (long long)a.size, (long long)a.size);
+    fprintf(stderr, "written   %s and %s%s: %lld frames of %lld x %lld\n", paths[0], paths[1],
+            a.mixed ? ", and their mean, mixed.tif" : "", (long long)a.frames, (long long)a.size, (long long)a.size);
 done:
     usplit_dataset_free(dataset);
     usplit_context_free(context);
     free(paths[0]);
     free(paths[1]);
+    free(paths[2]);
     return rc;
 }

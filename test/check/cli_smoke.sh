@@ -120,6 +120,14 @@ there data/ch1.tif 786432
 there data/ch2.tif 786432
 expect 1 synth -o data --frames 12
 says err 'overwrite'
+# The mixture is the mean of the channels: so say all 32-bit words that differ, but for the few of the files' texts.
+expect 0 synth -o three --frames 2 --size 96 --mixed
+expect 1 synth -o three --mixed
+for part in ch1 ch2 mixed; do od -An -v -tf4 -w4 three/$part.tif > three/$part; done
+checks=$((checks + 1))
+paste three/ch1 three/ch2 three/mixed | awk '
+    $1 != $2 { n++; off = $3 - ($1 + $2) / 2; far += off > 1e-4 || off < -1e-4 }
+    END { exit !(n > 10000 && far < 50) }' || fail 'mixed.tif is not the mean of the channels'
 pair='--channel data/ch1.tif --channel data/ch2.tif'
 
 # ---- Training
