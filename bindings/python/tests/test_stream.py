@@ -129,3 +129,23 @@ class Stream(Case):
         self.assertEnded(done)
         expected = usplit.Model.load(folder / "model.h5").split(x).channels
         self.assertSame(np.load(folder / "out.npy"), expected)
+
+    def test_dask_example(self):
+        """examples/python/split_dask.py: chunks of any height, each computed once, and the split of the whole."""
+        try:
+            import dask.array as da
+        except ImportError:
+            self.skipTest("dask is not installed")
+        sys.path.insert(0, str(ROOT / "examples/python"))
+        self.addCleanup(sys.path.pop, 0)
+        import split_dask
+        x = image(200, 130)
+        model = trained()
+        target = np.zeros((model.info.channels, 200, 130), np.float32)
+        array = da.from_array(x, chunks=((7, 64, 100, 29), (50, 80)))
+        facts, source = split_dask.split_dask(model, array, target, progress=None)
+        self.assertSame(target, model.split(x).channels)
+        self.assertGreater(target.std(), 0)
+        self.assertEqual(source.computed, 4)
+        rows = split_dask.ChunkRows(array, keep=1)
+        self.assertSame(rows.rows(3, 180), x[3:183])
