@@ -262,10 +262,10 @@ USPLIT_API usplit_status usplit_image_seams(const usplit_image *plane, int64_t t
                                             usplit_image_seam_facts *facts);
 
 /* The residual: what a prediction leaves of its input, min(input, clip_value) - the sum of weight x predicted plane. A
- * model is trained on means (or sums) of its channels, so those of its planes should give the input back; what it does not is
- * noise, or something that is neither channel. No truth is needed. All figures but `range` and `structure` are shares of the input's range
- * (0.01: one percent of it), so a change of gain or offset that input and planes share changes nothing. Quantiles come
- * from histograms, to about one percent of their value. */
+ * model is trained on means (or sums) of its channels, so those of its planes should give the input back; what they do
+ * not give back is noise, or something that is neither channel. No truth is needed. All figures but `range` and
+ * `structure` are shares of the input's range (0.01: one percent of it), so a change of gain or offset that input and
+ * planes share changes nothing. Quantiles come from histograms, to about one percent of their value. */
 typedef struct usplit_residual_facts {
     size_t struct_size;
     int64_t pixels;
@@ -279,8 +279,8 @@ typedef struct usplit_residual_facts {
 } usplit_residual_facts;
 
 /* input: 1 frame, 1 channel; prediction: 1 frame of 1 to 8 channels, same size, without planes of deviations. weights:
- * one of each channel (usplit_model_facts.mixture_weight); NULL: one over their number each, their mean. clip_value: what the tiler
- * clipped the input at (usplit_tiler_result); infinity: nothing. residual: where the residual goes, 1
+ * one of each channel (usplit_model_facts.mixture_weight); NULL: one over their number each, their mean. clip_value:
+ * what the tiler clipped the input at (usplit_tiler_result); infinity: nothing. residual: where the residual goes, 1
  * frame, 1 channel, same size; NULL: nowhere. facts->struct_size must be set. */
 USPLIT_API usplit_status usplit_image_residual(const usplit_image *input, const usplit_image *prediction,
                                                const double *weights, double clip_value,
@@ -841,10 +841,9 @@ typedef struct usplit_calibration {
 } usplit_calibration;
 
 /* Predicts the frames of a set (USPLIT_SET_*) from their channels, mixed as the model's input is, or from the measured
- * image, with options (deviations are set to 1;
- * two samples or shifts at least), and fits. The truth is clipped where the model clips. The model is not changed. With
- * options->calibrated the deviations are those corrected by the model's own calibration: a slope near 1 and an offset
- * near 0 on other frames say that it holds. USPLIT_ERR_NUMERIC: a channel's deviations do not differ, or its error does
+ * image, with options (deviations are set to 1; two samples or shifts at least), and fits (data 11.3). The truth is
+ * clipped where the model clips. The model is not changed. With options->calibrated the deviations are those corrected
+ * by the model's own calibration: a slope near 1 and an offset near 0 on other frames say that it holds. USPLIT_ERR_NUMERIC: a channel's deviations do not differ, or its error does
  * not grow with them, so that nothing can be calibrated. out->struct_size must be set. */
 USPLIT_API usplit_status usplit_model_calibrate(const usplit_model *model, const usplit_dataset *dataset, int32_t set,
                                                 const usplit_tiler_options *options, usplit_calibration *out,
