@@ -1,7 +1,7 @@
 #!/bin/bash
 # check.sh FOLDER PROGRAM [FIXTURES]: everything that only a GPU can show, one thing after the other. FOLDER holds
 # the test programs (`make gpu-tests`), PROGRAM is usplit, its plug-in in lib/ beside it. Ends with
-# "N passed, N failed, N skipped"; with status 77 where there is no GPU.
+# "N passed, N failed, N skipped"; with status 77 where there is no GPU. JOBS=N runs N programs at a time.
 set -u
 folder=$1 program=$2 fixtures=${3:-}
 here=$(dirname "$0")
@@ -34,4 +34,4 @@ done
 for name in map steps spatial images conv; do
     commands+=("$here/sanitize.sh memcheck $folder/test_$name" "$here/sanitize.sh racecheck $folder/test_$name")
 done
-exec "$here/../check/run_tests" -o "${OUT:-$folder/output}" -j 1 -t "${SECONDS_EACH:-1800}" "${commands[@]}"
+exec "$here/../check/run_tests" -o "${OUT:-$folder/output}" -j "${JOBS:-1}" -t "${SECONDS_EACH:-1800}" "${commands[@]}"
