@@ -100,6 +100,9 @@ static inline const char *us_emulate_launch(us_stream *stream, const char *name,
 }
 
 #define US_DEVICE static inline
+#define US_OUTLINE __attribute__((unused)) static
+#define US_METHOD inline
+#define US_UNROLL
 #define US_KERNEL(name) static void name
 #define US_LAUNCH(name, blocks, threads, shared_bytes, stream, ...)                                                   \
     us_emulate_launch((stream), #name, (int64_t)(blocks), (int64_t)(threads), (int64_t)(shared_bytes), &name,         \
@@ -127,20 +130,28 @@ static inline void us_emulate_aligned(const void *p)
     }
 }
 
-static inline void us_load8(const float *p, float x[8])
+template <typename T> struct us_eight {
+    T x[8];
+};
+
+template <typename T> static inline us_eight<T> us_fetch8(const T *p)
 {
+    us_eight<T> e;
     us_emulate_aligned(p);
+    memcpy(e.x, p, sizeof e.x);
+    return e;
+}
+
+template <typename T> static inline void us_open8(const us_eight<T> &e, float x[8])
+{
     for (int i = 0; i < 8; i++) {
-        x[i] = p[i];
+        x[i] = us_to_float(e.x[i]);
     }
 }
 
-static inline void us_load8(const us_half *p, float x[8])
+template <typename T> static inline void us_load8(const T *p, float x[8])
 {
-    us_emulate_aligned(p);
-    for (int i = 0; i < 8; i++) {
-        x[i] = us_half_bits_value(p[i].bits);
-    }
+    us_open8(us_fetch8(p), x);
 }
 
 static inline void us_store8(float *p, const float x[8])

@@ -7,6 +7,7 @@
 
 #include "backend/iterate.h"
 #include "kernels/step.h"
+#include "source.h"
 
 usplit_status us_cuda_check(const char *text, const char *what)
 {
@@ -155,7 +156,7 @@ static void release(us_exec *e)
     for (int i = 0; e->values && i < e->plan->graph->n_nodes; i++) {
         us_free(e->a, e->values[i]);
     }
-    void *blocks[] = {e->pipes, e->staging, e->host_moments, e->host_sums, e->values};
+    void *blocks[] = {e->pipes, e->staging, e->host_moments, e->host_sums, e->values, e->kernels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         us_free(e->a, blocks[i]);
     }
@@ -187,11 +188,53 @@ static void keep_choices(const us_exec *e)
     }
 }
 
+// Texts of the programs that become kernels, one after the other in *block; the others are NULL.
+static usplit_status write_sources(const us_exec *e, const char **texts, char **block)
+{
+    const us_cu_tables *t = &e->tables;
+    size_t length = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t at = 0;
+        for (int i = 0; i < e->plan->n_programs; i++) {
+            const us_cu_program *p = &t->programs[i];
+            if (p->compiled) {
+                texts[i] = pass ? *block + at : NULL;
+                at += 1 + us_cu_source(pass ? *block + at : NULL, pass ? length - at : 0, p, &t->ops[p->first_op], e->half);
+            }
+        }
+        length = at;
+        if (pass == 0 && !(*block = us_alloc(e->a, length + 1, 1))) {
+            return USPLIT_ERR_MEMORY;
+        }
+    }
+    return USPLIT_OK;
+}
+
+static usplit_status compile_programs(us_exec *e)
+{
+    size_t n = (size_t)e->plan->n_programs + 1;
+    const us_cuda *cuda = e->cuda;
+    char *block = NULL;
+    e->kernels = us_calloc(e->a, n, sizeof *e->kernels);
+    const char **texts = us_calloc(e->a, n, sizeof *texts);
+    usplit_status status = e->kernels && texts ? write_sources(e, texts, &block) : USPLIT_ERR_MEMORY;
+    if (status == USPLIT_OK) {
+        const char *text = cuda->kernel_table->compile(cuda->kernels, e->context->pool, e->plan->n_programs, texts, e->kernels);
+        status = us_cuda_check(text, "compiling elementwise programs");
+    }
+    us_free(e->a, block);
+    us_free(e->a, texts);
+    return status;
+}
+
 static usplit_status build(us_exec *e, int workers)
 {
     const us_device_facts *f = &e->cuda->facts;
     US_CUDA_TRY(us_device_use(f->ordinal));
-    US_TRY(us_cu_tables_make(&e->tables, e->a, e->plan, f->processors, f->shared_bytes));
+    US_TRY(us_cu_tables_make(&e->tables, e->a, e->plan, f->processors, f->shared_bytes, e->cuda->kernel_table != NULL));
+    if (e->cuda->kernel_table) {
+        US_TRY(compile_programs(e));
+    }
     list_external(e);
     US_TRY(allocate(e));
     US_TRY(allocate_host(e));

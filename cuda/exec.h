@@ -10,6 +10,7 @@
 #include "backend/backend.h"
 #include "choices.h"
 #include "images.h"
+#include "kernels.h"
 #include "tables.h"
 
 // What a context knows of its device; made by plugin.c, in tests by the test.
@@ -19,6 +20,8 @@ typedef struct us_cuda {
     int half;                   // element type: 1 half, 0 float
     int deterministic, search;  // of the convolutions
     us_cu_choices *choices;     // of them, shared by the context's executables; NULL: each chooses for itself
+    const us_cu_kernel_table *kernel_table;     // NULL: programs are interpreted
+    us_cu_kernels *kernels;
 } us_cuda;
 
 enum { US_CUDA_SLOTS = 2, US_CUDA_INPUTS = US_MAX_LC + 1 };
@@ -73,6 +76,7 @@ struct us_exec {
     int batch, train, half, n_pipes;
     int64_t element;            // bytes
     us_cu_tables tables;
+    us_cu_kernel **kernels;     // of each program; NULL: interpreted
     int external[US_CUDA_INPUTS], n_external;   // tensors filled by the caller
     int64_t external_at[US_CUDA_INPUTS];        // floats, in a slot's inputs
     int64_t input_floats;       // of all of them, whole batch

@@ -272,6 +272,20 @@ static usplit_status run_spatial(us_pipe *p, const us_step *s, const void *src, 
     return USPLIT_OK;
 }
 
+static usplit_status run_map(us_pipe *p, int index)
+{
+    const us_exec *e = p->exec;
+    const us_cu_program *program = &e->tables.programs[index];
+    if (program->compiled) {
+        US_CUDA_TRY(e->cuda->kernel_table->launch(e->kernels[index], p->stream, (int64_t)e->batch * program->blocks,
+                                                  us_cu_map_room(program), program, &p->env,
+                                                  &e->tables.ops[program->first_op]));
+    } else {
+        US_CUDA_TRY(us_cu_map(p->stream, program, &p->env));
+    }
+    return USPLIT_OK;
+}
+
 static usplit_status run_step(us_pipe *p, const us_step *s)
 {
     us_exec *e = p->exec;
@@ -279,7 +293,7 @@ static usplit_status run_step(us_pipe *p, const us_step *s)
     const void *src = element_of(p, s->src);
     void *dst = element_of(p, s->dst);
     switch (s->kind) {
-    case US_STEP_MAP: US_CUDA_TRY(us_cu_map(p->stream, &e->tables.programs[s->index], &p->env)); return USPLIT_OK;
+    case US_STEP_MAP: return run_map(p, s->index);
     case US_STEP_CONV:
     case US_STEP_CONV_BACK:
     case US_STEP_CONV_WEIGHT: return run_conv(p, s, src, dst);

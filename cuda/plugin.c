@@ -46,10 +46,23 @@ static usplit_status open_choices(us_cuda *c, const us_allocator *a, const char 
     return us_cu_choices_open(&c->choices, a, folder, machine);
 }
 
+// Without a compiler programs are interpreted, slower; what it is, or why there is none, is told.
+static void open_compiler(us_cuda *c, const us_allocator *a, char *told, size_t size)
+{
+    const us_cu_kernel_table *table = &us_cu_kernels_nvrtc;
+    const char *text = table->open(&c->kernels, a, &c->facts, c->half);
+    if (text) {
+        snprintf(told, size, "programs interpreted (%s)", text);
+        return;
+    }
+    c->kernel_table = table;
+    table->describe(c->kernels, told, size);
+}
+
 static usplit_status open_device(void **device, const us_allocator *a, const us_device_options *options, char *engine,
                                  size_t engine_size)
 {
-    char convs[64];
+    char convs[64], programs[128];
     *device = NULL;
     us_cuda *c = us_calloc(a, 1, sizeof *c);
     if (!c) {
@@ -70,8 +83,9 @@ static usplit_status open_device(void **device, const us_allocator *a, const us_
         us_free(a, c);
         return status;
     }
-    snprintf(engine, engine_size, "%s, sm_%d%d, CUDA %d.%d, %s, %s", c->facts.name, c->facts.major, c->facts.minor,
-             c->facts.runtime / 1000, c->facts.runtime % 1000 / 10, convs, c->half ? "fp16" : "float32");
+    open_compiler(c, a, programs, sizeof programs);
+    snprintf(engine, engine_size, "%s, sm_%d%d, CUDA %d.%d, %s, %s, %s", c->facts.name, c->facts.major, c->facts.minor,
+             c->facts.runtime / 1000, c->facts.runtime % 1000 / 10, convs, c->half ? "fp16" : "float32", programs);
     *device = c;
     return USPLIT_OK;
 }
@@ -79,6 +93,9 @@ static usplit_status open_device(void **device, const us_allocator *a, const us_
 static void close_device(void *device, const us_allocator *a)
 {
     us_cuda *c = device;
+    if (c->kernels) {
+        c->kernel_table->close(c->kernels);
+    }
     us_cu_choices_free(c->choices);
     us_free(a, c);
 }

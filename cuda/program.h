@@ -58,13 +58,13 @@ typedef struct us_cu_program {
                                 // by 8: c, c0, t_c, at, stride of an op, vec[] of AFFINE and of MASK, channels of DROP
     int32_t first_op, n_ops;    // in the table of ops
     int32_t first_finish, n_finish;
-    int32_t rows;               // rows of shared memory: registers, then accumulators. A row is `lanes` floats
-                                // for every thread of the block
+    int32_t rows;               // rows of shared memory: registers, then accumulators; compiled: accumulators. A row
+                                // is `lanes` floats for every thread of the block
     int32_t parts;              // slots of the program; 0: no sums
     int32_t threads;            // of a block
     int32_t blocks;             // of one sample
     int32_t counter;            // its arrival counter
-    int32_t reserved;
+    int32_t compiled;           // 1: it is a kernel of its own (kernels.h); 0: interpreted
 } us_cu_program;
 
 // What differs from sample to sample: keys of the noise.
@@ -124,13 +124,15 @@ typedef struct us_cu_env {
     float dropout;                          // probability, of DROP
 } us_cu_env;
 
+#ifndef __CUDACC_RTC__
+
 struct us_stream;
 
 // map.cu. Puts the program into the stream. The gradients' constants k of NLL_DM and NLL_DLV are multiplied by
 // batch_scale and the loss scale. Returns 0 or a text (device.h).
 const char *us_cu_map(struct us_stream *stream, const us_cu_program *program, const us_cu_env *env);
 
-// Before the accumulators are numbered: an op that reads what the op before it made reads it as US_CU_LAST, a
+// Before the accumulators are numbered (from the registers on, or from 0 in a program to be compiled): an op that reads what the op before it made reads it as US_CU_LAST, a
 // value that nobody reads later is kept nowhere, and the other registers are numbered anew. Returns how many
 // there are. Programs run without it too, slower. Registers may be written more than once.
 int us_cu_map_chain(us_cu_op *ops, int n_ops);
@@ -138,6 +140,11 @@ int us_cu_map_chain(us_cu_op *ops, int n_ops);
 // Threads and blocks of a program for a device whose blocks may have shared_bytes of shared memory; fills threads
 // and blocks. Doubles of partials it needs: parts * batch * blocks.
 void us_cu_map_shape(us_cu_program *program, int batch, int processors, int64_t shared_bytes);
+
+// Shared memory of a block, laid out as the program says.
+int64_t us_cu_map_room(const us_cu_program *program);
+
+#endif
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,8 @@
 // plan.h -> program.h and steps.h: every offset that a device needs, worked out once on the host.
 #include "tables.h"
 
+#include "source.h"
+
 #include <string.h>
 
 enum { ALIGN = 64 };                // elements: parameters in device layout
@@ -209,16 +211,18 @@ static us_cu_op make_op(const us_cu_tables *t, const us_plan *plan, const us_uop
     return d;
 }
 
-static void make_program(us_cu_tables *t, const us_plan *plan, int index)
+static void make_program(us_cu_tables *t, const us_plan *plan, int index, int compiled)
 {
     const us_program *p = &plan->programs[index];
     us_cu_program *d = &t->programs[index];
     *d = (us_cu_program){.h = p->h, .w = p->w, .c = p->c, .lanes = lanes_of(plan, p), .first_op = t->n_ops,
-                         .n_ops = p->n_ops, .first_finish = t->n_finishes, .counter = index};
+                         .n_ops = p->n_ops, .first_finish = t->n_finishes, .counter = index,
+                         .compiled = compiled && p->n_ops <= US_CU_MOST_COMPILED};
     for (int i = 0; i < p->n_ops; i++) {
         t->ops[t->n_ops++] = make_op(t, plan, &p->ops[i]);
     }
-    d->rows = us_cu_map_chain(&t->ops[d->first_op], d->n_ops);
+    int registers = us_cu_map_chain(&t->ops[d->first_op], d->n_ops);
+    d->rows = d->compiled ? 0 : registers;
     for (int i = 0; i < p->n_ops; i++) {
         us_cu_op *op = &t->ops[d->first_op + i];
         if (op->code != US_U_SUM && op->code != US_U_SUM2) {
@@ -235,11 +239,11 @@ static void make_program(us_cu_tables *t, const us_plan *plan, int index)
     }
 }
 
-static void make_programs(us_cu_tables *t, const us_plan *plan, int processors, int64_t shared_bytes)
+static void make_programs(us_cu_tables *t, const us_plan *plan, int processors, int64_t shared_bytes, int compiled)
 {
     for (int i = 0; i < plan->n_programs; i++) {
         us_cu_program *d = &t->programs[i];
-        make_program(t, plan, i);
+        make_program(t, plan, i, compiled);
         us_cu_map_shape(d, plan->options.batch, processors, shared_bytes);
         int64_t partials = (int64_t)d->parts * plan->options.batch * d->blocks;
         t->n_partials = partials > t->n_partials ? partials : t->n_partials;
@@ -247,7 +251,7 @@ static void make_programs(us_cu_tables *t, const us_plan *plan, int processors, 
 }
 
 usplit_status us_cu_tables_make(us_cu_tables *t, const us_allocator *a, const us_plan *plan, int processors,
-                                int64_t shared_bytes)
+                                int64_t shared_bytes, int compiled)
 {
     size_t ops = 1;
     for (int i = 0; i < plan->n_programs; i++) {
@@ -269,7 +273,7 @@ usplit_status us_cu_tables_make(us_cu_tables *t, const us_allocator *a, const us
     if (plan->options.mode == US_PLAN_TRAIN) {
         make_loss(t, plan);
     }
-    make_programs(t, plan, processors, shared_bytes);
+    make_programs(t, plan, processors, shared_bytes, compiled);
     return USPLIT_OK;
 }
 

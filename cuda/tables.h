@@ -20,9 +20,9 @@ typedef struct us_cu_tables {
     int64_t n_moments, n_partials;  // doubles
 } us_cu_tables;
 
-// processors, shared_bytes: of the device the programs are laid out for.
+// processors, shared_bytes: of the device the programs are laid out for; compiled: whether they become kernels.
 usplit_status us_cu_tables_make(us_cu_tables *tables, const us_allocator *a, const us_plan *plan, int processors,
-                                int64_t shared_bytes);
+                                int64_t shared_bytes, int compiled);
 void us_cu_tables_free(us_cu_tables *tables);
 
 // Flat published array <-> device layout [n_floats]; gaps become 0.

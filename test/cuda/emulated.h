@@ -22,6 +22,13 @@ static inline void emulated_take(usplit_context *context, int half)
 #else
     d->convs = &us_cu_conv_library;
     d->deterministic = 1;       // the tests compare bits
+    if (!d->kernels) {
+        const char *text = us_cu_kernels_nvrtc.open(&d->kernels, NULL, &d->facts, half);
+        if (text) {
+            fail_msg("%s", text);
+        }
+        d->kernel_table = &us_cu_kernels_nvrtc;
+    }
 #endif
     d->half = half;
     context->backend = &us_backend_cuda;
