@@ -84,7 +84,7 @@ static int parse(split_args *a, arg_list *rest, int argc, char **argv)
         {"Input", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--sum", NULL, ARG_FLAG, &a->sum, 0, 0, NULL,
          "the input is the sum of the channels, not their mean"},
-        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
+        AXES_SPEC(a->axes),
         {"--frames", NULL, ARG_TEXT, &a->frames, 0, 0, "A:B", "pages A to B - 1 only, counted from 0"},
         {"Prediction", NULL, 0, NULL, 0, 0, NULL, NULL},
         TILER_SPECS(a->tiler),
@@ -597,22 +597,18 @@ static int plan_outputs(const split_args *a, const arg_list *rest, files_list *i
             }
         }
         CLI_TRY(files_list_add(outputs, path));
-        if (a->shard == NULL && files_exists(path) && !a->overwrite) {
-            return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
+        if (a->shard == NULL) {
+            CLI_TRY(files_check_new(path, a->overwrite));
         }
     }
-    if (a->preview != NULL && files_exists(a->preview) && !a->overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->preview);
-    }
+    CLI_TRY(files_check_new(a->preview, a->overwrite));
     if (a->residual != NULL && images->n > 1) {
         return cli_error(CLI_USAGE, "--residual is one file, of one image; %zu images are given", images->n);
     }
     if (a->residual != NULL && images->n == 1 && strcmp(a->residual, outputs->paths[0]) == 0) {
         return cli_error(CLI_USAGE, "--residual and -o are one file, %s", a->residual);
     }
-    if (a->residual != NULL && files_exists(a->residual) && !a->overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->residual);
-    }
+    CLI_TRY(files_check_new(a->residual, a->overwrite));
     if (!to_file && a->shard == NULL) {
         CLI_TRY(files_make_folder(a->out));
     }
@@ -640,10 +636,7 @@ int cmd_split(int argc, char **argv)
     if (a.shard != NULL) {
         CLI_TRY(shard_parse(&part, a.shard));
         part.path = shard_path(a.out, part.part, part.parts);
-        if (files_exists(part.path) && !a.overwrite) {
-            rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", part.path);
-            goto done;
-        }
+        CLI_TRY(files_check_new(part.path, a.overwrite));
     }
     CLI_TRY(plan_outputs(&a, &rest, &images, &outputs));
     CLI_TRY(setup_context(&context, &a.machine));

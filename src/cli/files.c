@@ -18,6 +18,13 @@ int files_exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+int files_check_new(const char *path, int overwrite)
+{
+    return path == NULL || overwrite || !files_exists(path)
+               ? CLI_OK
+               : cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
+}
+
 int files_is_folder(const char *path)
 {
     struct stat info;
