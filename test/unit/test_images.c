@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <hdf5.h>
@@ -373,6 +375,31 @@ static void pages_are_named(void **state)
     }
 }
 
+// A pipe that nobody writes to would be waited for: the alarm ends a test that does.
+static void pipes_and_devices_are_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a.tif", "a.h5", "a", "a.ome.tif@2", "a.h5:/raw"};
+    char made[128], name[128];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(name, sizeof name, "%s/%s", folder, names[i]);
+        snprintf(made, sizeof made, "%.*s", (int)strcspn(name, "@:"), name);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(k == 0 ? mkfifo(made, 0600) : symlink("/dev/zero", made), 0);
+            alarm(20);
+            refused(name, NULL, "is no file but a pipe, a socket or a device");
+            alarm(0);
+            assert_int_equal(unlink(made), 0);
+        }
+    }
+    snprintf(name, sizeof name, "%s/a.zarr", folder);
+    assert_int_equal(mkfifo(name, 0600), 0);
+    alarm(20);
+    refused(name, NULL, "a Zarr image is a folder");
+    alarm(0);
+    assert_int_equal(unlink(name), 0);
+}
+
 static void names_of_what_is_made(void **state)
 {
     (void)state;
@@ -392,6 +419,7 @@ int main(void)
         cmocka_unit_test(axes_are_checked),
         cmocka_unit_test(pages_are_named),
         cmocka_unit_test(names_of_what_is_made),
+        cmocka_unit_test(pipes_and_devices_are_refused),
         cmocka_unit_test(hdf5_is_read_and_refused_in_words),
         cmocka_unit_test(large_files_are_big),
         cmocka_unit_test(reads_what_others_write),
