@@ -12,25 +12,10 @@
 #include <cmocka.h>
 #include <usplit.h>
 
+#include "common/must.h"
+
 static usplit_context *context;
 static char folder[] = "/tmp/usplit-api-XXXXXX";
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
-
-// The status, and the words that the message must contain.
-static void refused(usplit_status got, usplit_status want, const char *words)
-{
-    assert_int_equal(got, want);
-    if (!strstr(usplit_error_message(), words)) {
-        fail_msg("'%s' does not say '%s'", usplit_error_message(), words);
-    }
-    assert_null(strchr(usplit_error_message(), '\n'));
-}
 
 static usplit_model *small(void)
 {

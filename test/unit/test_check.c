@@ -13,18 +13,12 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "common/must.h"
 #include "unit/ckpt_edit.h"
 
 static char folder[] = "/tmp/usplit-check-XXXXXX";
 static char good[256], bad[256], bare[256];
 static usplit_context *context;
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
 
 // The program's answer; its words on standard output go nowhere.
 static int check(const char *file, const char *option)
