@@ -58,7 +58,7 @@ static inline const char *in_folder(const char *name)
     return paths[i];
 }
 
-// A whole file, which is not empty; to free.
+// A whole file, which is not empty, and a zero behind it; to free.
 static inline unsigned char *slurp(const char *path, size_t *n)
 {
     FILE *f = fopen(path, "rb");
@@ -67,7 +67,7 @@ static inline unsigned char *slurp(const char *path, size_t *n)
     *n = (size_t)ftell(f);
     assert_true(*n > 0);
     rewind(f);
-    unsigned char *data = malloc(*n);
+    unsigned char *data = calloc(*n + 1, 1);
     assert_non_null(data);
     assert_int_equal(fread(data, 1, *n, f), *n);
     fclose(f);
