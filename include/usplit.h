@@ -286,8 +286,8 @@ USPLIT_API usplit_status usplit_image_residual(const usplit_image *input, const 
                                                const double *weights, double clip_value,
                                                const usplit_image *residual, usplit_residual_facts *facts);
 
-/* The same for an image of any height, rows at a time and in order, as usplit_tiler_stream.write gets them: about 1.5 MB
- * whatever the image, and the same figures however many rows come together. One thread at a time. */
+/* The same for an image of any height, rows at a time and in order, as usplit_tiler_stream.write gets them: about
+ * 1.5 MB whatever the image, and the same figures however many rows come together. One thread at a time. */
 typedef struct usplit_residual usplit_residual;
 USPLIT_API usplit_status usplit_residual_create(usplit_residual **out, int64_t width, int32_t channels,
                                                 const double *weights, double clip_value);
@@ -339,9 +339,9 @@ typedef struct usplit_dataset_options {
        in one set only. The training set must not be empty. */
     const int64_t *train_frames, *validation_frames, *test_frames;
     int64_t n_train_frames, n_validation_frames, n_test_frames;
-    int32_t input;              /* USPLIT_INPUT_* (MEAN). SUM: as MEAN, but the image is the channels' sum. MEASURED: the
-                                   last channel is a recorded image of the others together; it has its own clip value,
-                                   mean and deviation, and the others, two or more, are the structures */
+    int32_t input;              /* USPLIT_INPUT_* (MEAN). SUM: as MEAN, but the image is the channels' sum. MEASURED:
+                                   the last channel is a recorded image of the others together; it has its own clip
+                                   value, mean and deviation, and the others, two or more, are the structures */
     int32_t unpaired;           /* 1: the channels were not recorded together. Each has its own frames, of any number
                                    and size, divided into sets by itself, and is drawn by itself; frames are numbered
                                    through all channels, the first channel's first. Not with MEASURED (0) */
@@ -501,7 +501,8 @@ typedef struct usplit_model_options {
     int32_t latent_scale;       /* HVAE, HAE with more than 4 levels: USPLIT_LATENT_SCALE_* */
     int32_t shared_branch;      /* U-Net Regular-LC, or blocks > 1 with context: 1: the context runs through the
                                    layers of the patch itself; 0: through its own copies (published) */
-    int32_t ungated;            /* HVAE, HAE: 1: the residual blocks of the levels have no gates (published: they have) */
+    int32_t ungated;            /* HVAE, HAE: 1: the residual blocks of the levels have no gates (published: they
+                                   have) */
 } usplit_model_options;
 
 typedef struct usplit_model_facts {
@@ -526,8 +527,8 @@ typedef struct usplit_model_facts {
     double target_clip_value;   /* grey levels: of the structures in training; clip_value is the input's */
     double mixture_weight[USPLIT_MAX_CHANNELS]; /* the input is the sum of weight * structure: 1/K or 1; 0 where it was
                                    measured, as nothing is known of it */
-    /* What training inputs looked like, frame by frame (as mixed without weights, clipped): against this the tiler holds an
-       image. 0 frames: not recorded: a file of an older version, or unpaired channels. */
+    /* What training inputs looked like, frame by frame (as mixed without weights, clipped): against this the tiler
+       holds an image. 0 frames: not recorded: a file of an older version, or unpaired channels. */
     int64_t input_frames;
     double frame_mean[4];       /* of the frames' means: average, deviation between frames, lowest, highest */
     double frame_deviation[4];  /* of the frames' pixel deviations: geometric mean, deviation of the logarithm between
@@ -775,8 +776,8 @@ typedef struct usplit_tiler_result {
     double input_distance;      /* NaN: the model does not say (usplit_model_facts.input_frames is 0) */
     int32_t input_unusual;      /* 1: the distance is over 4: another type, offset, exposure or kind of image */
     int32_t calibrated;         /* 1: the deviations were calibrated */
-    double deviation_slope[USPLIT_MAX_CHANNELS], deviation_offset[USPLIT_MAX_CHANNELS]; /* calibrated deviation = slope x
-                                   deviation + offset; 1 and 0: not calibrated */
+    /* Calibrated deviation = slope x deviation + offset; 1 and 0: not calibrated. */
+    double deviation_slope[USPLIT_MAX_CHANNELS], deviation_offset[USPLIT_MAX_CHANNELS];
 } usplit_tiler_result;
 
 /* Streaming: rows [row, row + n_rows) of one image. Return 0; anything else fails the run with
@@ -824,9 +825,9 @@ USPLIT_API void usplit_tiler_free(usplit_tiler *tiler);
  * The deviation over samples says where a network is less sure; it is mostly smaller than the error. On frames whose
  * channels are known, and that were not trained on, it can be held against the real error: pixels are sorted by
  * predicted deviation into 30 bins of equal width; in every bin the root mean squared error E and the root mean square
- * S of the deviations are taken; E = slope x S + offset is fitted by least squares, a bin counting as its pixels. Bins at
- * either end that hold less than 1e-5 of the pixels are left out. Slope and offset belong to a way of predicting: other
- * samples, shifts or latents give other deviations. */
+ * S of the deviations are taken; E = slope x S + offset is fitted by least squares, a bin counting as its pixels. Bins
+ * at either end that hold less than 1e-5 of the pixels are left out. Slope and offset belong to a way of predicting:
+ * other samples, shifts or latents give other deviations. */
 typedef struct usplit_calibration {
     size_t struct_size;
     int32_t samples, shifts;    /* of the predictions it was made from */
@@ -843,8 +844,9 @@ typedef struct usplit_calibration {
 /* Predicts the frames of a set (USPLIT_SET_*) from their channels, mixed as the model's input is, or from the measured
  * image, with options (deviations are set to 1; two samples or shifts at least), and fits (data 11.3). The truth is
  * clipped where the model clips. The model is not changed. With options->calibrated the deviations are those corrected
- * by the model's own calibration: a slope near 1 and an offset near 0 on other frames say that it holds. USPLIT_ERR_NUMERIC: a channel's deviations do not differ, or its error does
- * not grow with them, so that nothing can be calibrated. out->struct_size must be set. */
+ * by the model's own calibration: a slope near 1 and an offset near 0 on other frames say that it holds.
+ * USPLIT_ERR_NUMERIC: a channel's deviations do not differ, or its error does not grow with them, so that nothing can
+ * be calibrated. out->struct_size must be set. */
 USPLIT_API usplit_status usplit_model_calibrate(const usplit_model *model, const usplit_dataset *dataset, int32_t set,
                                                 const usplit_tiler_options *options, usplit_calibration *out,
                                                 usplit_progress_fn progress, void *user);

@@ -202,6 +202,15 @@ int args_only_out(const arg_list *rest, const char *out)
     return out != NULL ? CLI_OK : cli_error(CLI_USAGE, "where to? -o folder is missing");
 }
 
+int args_one_model(const arg_list *rest, const arg_list *channels)
+{
+    if (rest->n != 1) {
+        return cli_error(CLI_USAGE, "%s", rest->n == 0 ? "which model? model.h5 is missing" :
+                         "one model at a time; images are named with --channel");
+    }
+    return channels->n >= 2 ? CLI_OK : cli_error(CLI_USAGE, "give every channel: --channel A --channel B");
+}
+
 int args_split(const char *text, char separator, arg_list *parts, char **storage)
 {
     *storage = cli_format("%s", text);

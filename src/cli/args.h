@@ -50,6 +50,9 @@ int args_parse(const arg_usage *usage, const arg_spec *specs, int argc, char **a
 // For commands that take options only, and need -o: 0 or CLI_USAGE.
 int args_only_out(const arg_list *rest, const char *out);
 
+// For commands that hold one model against known channels: 0, or CLI_USAGE where one of both is missing.
+int args_one_model(const arg_list *rest, const arg_list *channels);
+
 // "a,b,c" into parts; *storage holds them and is the caller's to free.
 int args_split(const char *text, char separator, arg_list *parts, char **storage);
 

@@ -1,4 +1,5 @@
-// Panels of a fixed size; the vertical axis is as long as the values need, the horizontal one as its ticks say.
+// Described panels of a fixed size, for reports; the vertical axis is as long as the values need, the horizontal one as
+// its ticks say. plot.c is for columns of numbers.
 #include "cli/chart.h"
 
 #include <math.h>

@@ -1,4 +1,6 @@
-// Line charts with labelled ticks and a legend, several on a page, as SVG text.
+// Line charts for readers of a report: named ticks, a legend, dashed lines for other people's numbers; on a page of
+// their own, two to a row (usplit reproduce), or within an HTML page (the training's report). A panel is described
+// whole, from arrays that the caller made. plot.h draws the columns of a table as they stand, over an axis of numbers.
 #ifndef CLI_CHART_H
 #define CLI_CHART_H
 

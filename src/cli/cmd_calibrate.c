@@ -46,7 +46,7 @@ static int parse(calibrate_args *a, arg_list *rest, int argc, char **argv)
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
         {"--mixture", NULL, ARG_TEXT, &a->mixture, 0, 0, "PATH", "measured images, for a model trained on such"},
-        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
+        AXES_SPEC(a->axes),
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--out", "-o", ARG_TEXT, &a->out, 0, 0, "FILE.h5", "where the calibrated model goes"},
         {"--overwrite", NULL, ARG_FLAG, &a->overwrite, 0, 0, NULL,
@@ -61,15 +61,8 @@ static int parse(calibrate_args *a, arg_list *rest, int argc, char **argv)
         {NULL, NULL, 0, NULL, 0, 0, NULL, NULL},
     };
     int rc = args_parse(&usage, specs, argc, argv, rest);
-    if (rc != 0) {
+    if (rc != 0 || (rc = args_one_model(rest, &a->channels)) != 0) {
         return rc;
-    }
-    if (rest->n != 1) {
-        return cli_error(CLI_USAGE, "%s", rest->n == 0 ? "which model? model.h5 is missing" :
-                         "one model at a time; images are named with --channel");
-    }
-    if (a->channels.n < 2) {
-        return cli_error(CLI_USAGE, "give every channel: --channel A --channel B");
     }
     if (a->test && a->out != NULL) {
         return cli_error(CLI_USAGE, "--test writes nothing; leave -o out");
@@ -77,8 +70,8 @@ static int parse(calibrate_args *a, arg_list *rest, int argc, char **argv)
     if (!a->test && a->out == NULL && !a->overwrite) {
         return cli_error(CLI_USAGE, "where to? -o new.h5, or --overwrite for the model itself");
     }
-    if (a->out != NULL && files_exists(a->out) && !a->overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a->out);
+    if ((rc = files_check_new(a->out, a->overwrite)) != 0) {
+        return rc;
     }
     if (a->mixture != NULL) {
         a->channels.items[a->channels.n++] = a->mixture;

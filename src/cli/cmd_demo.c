@@ -207,10 +207,7 @@ int cmd_demo(int argc, char **argv)
     static const char *const names[4] = {"model.h5", "split.tif", "demo.png", "model.svg"};
     for (int i = 0; i < 4; i++) {
         outputs[i] = cli_format("%s/%s", a.out, names[i]);
-        if (files_exists(outputs[i]) && !a.overwrite) {
-            rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", outputs[i]);
-            goto done;
-        }
+        CLI_TRY(files_check_new(outputs[i], a.overwrite));
     }
     CLI_TRY(files_make_folder(a.out));
     train_files_name(&files, outputs[0], NULL);

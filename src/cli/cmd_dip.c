@@ -63,7 +63,7 @@ static int parse(dip_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure; give it twice"},
-        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
+        AXES_SPEC(a->axes),
         {"--mode", NULL, ARG_CHOICE, &a->mode, 0, 0, "single|two", "mixtures (as many as given; with --channel two)"},
         {"--mix", NULL, ARG_TEXT, &a->mix, 0, 0, "A,B", "share of the first structure in each (0.5,0.3)"},
         {"--crop", NULL, ARG_INT, &a->crop, 65, 4096, "N",
@@ -276,10 +276,7 @@ static int name_output(char **out, const dip_args *a, const frame_set *set)
         *out = cli_format("%s_dip.tif", stem);
         free(stem);
     }
-    if (*out != NULL && files_exists(*out) && !a->overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", *out);
-    }
-    return CLI_OK;
+    return files_check_new(*out, a->overwrite);
 }
 
 int cmd_dip(int argc, char **argv)

@@ -38,7 +38,7 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
         {"--mixture", NULL, ARG_TEXT, &a->mixture, 0, 0, "PATH", "measured images, for a model trained on such"},
-        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
+        AXES_SPEC(a->axes),
         {"--names", NULL, ARG_TEXT, &a->names, 0, 0, "A,B", "names of the structures (the model's)"},
         {"--drop-last", NULL, ARG_INT, &a->drop_last, 0, 1 << 24, "N",
          "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
@@ -56,15 +56,8 @@ static int parse(eval_args *a, arg_list *rest, int argc, char **argv)
         {NULL, NULL, 0, NULL, 0, 0, NULL, NULL},
     };
     int rc = args_parse(&usage, specs, argc, argv, rest);
-    if (rc != 0) {
+    if (rc != 0 || (rc = args_one_model(rest, &a->channels)) != 0) {
         return rc;
-    }
-    if (rest->n != 1) {
-        return cli_error(CLI_USAGE, "%s", rest->n == 0 ? "which model? model.h5 is missing" :
-                         "one model at a time; images are named with --channel");
-    }
-    if (a->channels.n < 2) {
-        return cli_error(CLI_USAGE, "give every channel: --channel A --channel B");
     }
     if (a->mixture != NULL) {
         a->channels.items[a->channels.n++] = a->mixture;
@@ -91,9 +84,9 @@ static char *frame_path(const split_writer *w, int64_t index)
 static int check_folder(const split_writer *w)
 {
     int rc = CLI_OK;
-    for (int64_t i = 0; rc == CLI_OK && !w->overwrite && i < w->set->n_frames; i++) {
+    for (int64_t i = 0; rc == CLI_OK && i < w->set->n_frames; i++) {
         char *path = frame_path(w, i);
-        rc = files_exists(path) ? cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path) : CLI_OK;
+        rc = files_check_new(path, w->overwrite);
         free(path);
     }
     return rc == CLI_OK ? files_make_folder(w->folder) : rc;
@@ -149,12 +142,8 @@ int cmd_eval(int argc, char **argv)
         return rc == ARGS_HELP ? CLI_OK : rc;
     }
     cli_advise_memory("a smaller --batch, fewer --threads, or a larger --memory");
-    if (a.picture != NULL && files_exists(a.picture) && !a.overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a.picture);
-    }
-    if (a.report != NULL && files_exists(a.report) && !a.overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a.report);
-    }
+    CLI_TRY(files_check_new(a.picture, a.overwrite));
+    CLI_TRY(files_check_new(a.report, a.overwrite));
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));
     CLI_TRY(score_tiler_options(&options.tiler, &a.tiler));

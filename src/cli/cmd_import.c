@@ -377,8 +377,8 @@ int cmd_import(int argc, char **argv)
     if (rc != 0) {
         return rc == ARGS_HELP ? CLI_OK : rc;
     }
-    if (files_exists(a.out) && !a.overwrite) {
-        return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", a.out);
+    if ((rc = files_check_new(a.out, a.overwrite)) != 0) {
+        return rc;
     }
     CLI_TRY(checkpoint_open(&c, a.file));
     if (a.config != NULL) {

@@ -223,9 +223,7 @@ static int name_outputs(merging *m, const merge_args *a)
     for (int64_t i = 0; i < m->shards[0].n_images; i++) {
         char *path = to_file ? cli_format("%s", a->out) : cli_format("%s/%s", a->out, m->shards[0].images[i].output);
         CLI_TRY(files_list_add(&m->outputs, path));
-        if (files_exists(path) && !a->overwrite) {
-            return cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
-        }
+        CLI_TRY(files_check_new(path, a->overwrite));
     }
     if (!to_file) {
         CLI_TRY(files_make_folder(a->out));

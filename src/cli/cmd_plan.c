@@ -64,7 +64,7 @@ static int parse(plan_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"What to plan", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--size", NULL, ARG_TEXT, &a->size, 0, 0, "HxW", "of the image to split, rows first"},
-        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
+        AXES_SPEC(a->axes),
         {"--train", NULL, ARG_FLAG, &a->train, 0, 0, NULL, "also a step of training (always without a model file)"},
         {"--steps", NULL, ARG_INT, &a->steps, 1, 1e12, "N", "of training, for the time they take together"},
         {"--batch", NULL, ARG_INT, &a->batch, 1, 65536, "N", "training: patches per step (32)"},

@@ -105,10 +105,7 @@ int cmd_synth(int argc, char **argv)
     int n_files = a.mixed ? 3 : 2;
     for (int c = 0; c < n_files; c++) {
         paths[c] = cli_format("%s/%s.tif", a.out, names[c]);
-        if (files_exists(paths[c]) && !a.overwrite) {
-            rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", paths[c]);
-            goto done;
-        }
+        CLI_TRY(files_check_new(paths[c], a.overwrite));
     }
     CLI_TRY(files_make_folder(a.out));
     CLI_TRY(setup_context(&context, &machine));

@@ -65,7 +65,7 @@ static int parse(study_args *a, arg_list *rest, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->channels, 0, 0, "PATH", "one structure, in the model's order"},
-        {"--axes", NULL, ARG_TEXT, &a->axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
+        AXES_SPEC(a->axes),
         {"--drop-last", NULL, ARG_INT, &a->drop_last, 0, 1 << 24, "N",
          "last rows and columns left out of the scores; PaviaATN: 32 (0)"},
         {"Output", NULL, 0, NULL, 0, 0, NULL, NULL},
@@ -84,15 +84,8 @@ static int parse(study_args *a, arg_list *rest, int argc, char **argv)
         {NULL, NULL, 0, NULL, 0, 0, NULL, NULL},
     };
     int rc = args_parse(&usage, specs, argc, argv, rest);
-    if (rc != 0) {
+    if (rc != 0 || (rc = args_one_model(rest, &a->channels)) != 0) {
         return rc;
-    }
-    if (rest->n != 1) {
-        return cli_error(CLI_USAGE, "%s", rest->n == 0 ? "which model? model.h5 is missing" :
-                         "one model at a time; images are named with --channel");
-    }
-    if (a->channels.n < 2) {
-        return cli_error(CLI_USAGE, "give every channel: --channel A --channel B");
     }
     return a->out != NULL ? CLI_OK : cli_error(CLI_USAGE, "where to? -o folder is missing");
 }
@@ -449,10 +442,7 @@ int cmd_tiling(int argc, char **argv)
     CLI_TRY(add_settings(&s, &a));
     for (int i = 0; i < 3; i++) {
         paths[i] = cli_format("%s/tiling.%s", a.out, endings[i]);
-        if (files_exists(paths[i]) && !a.overwrite) {
-            rc = cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", paths[i]);
-            goto done;
-        }
+        CLI_TRY(files_check_new(paths[i], a.overwrite));
     }
     CLI_TRY(setup_context(&context, &a.machine));
     CLI_TRY(setup_load(&model, &facts, context, rest.items[0]));

@@ -46,7 +46,7 @@ static int parse(train_args *a, int argc, char **argv)
     const arg_spec specs[] = {
         {"Data", NULL, 0, NULL, 0, 0, NULL, NULL},
         {"--channel", NULL, ARG_LIST, &a->sources.channels, 0, 0, "PATH", "one structure; give it twice or more"},
-        {"--axes", NULL, ARG_TEXT, &a->sources.axes, 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"},
+        AXES_SPEC(a->sources.axes),
         {"--val-channel", "--val", ARG_LIST, &a->sources.validation, 0, 0, "PATH",
          "validation images, per structure (else a tenth of the frames)"},
         {"--test-channel", "--test", ARG_LIST, &a->sources.test, 0, 0, "PATH", "images to set aside, per structure"},

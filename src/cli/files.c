@@ -18,10 +18,35 @@ int files_exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+int files_check_new(const char *path, int overwrite)
+{
+    return path == NULL || overwrite || !files_exists(path)
+               ? CLI_OK
+               : cli_error(CLI_FAILED, "%s exists; --overwrite replaces it", path);
+}
+
 int files_is_folder(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+int files_check_regular(const char *path, int64_t *size)
+{
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        return cli_error(CLI_FAILED, "%s: no such file", path);
+    }
+    if (S_ISDIR(info.st_mode)) {
+        return cli_error(CLI_FAILED, "%s: is a folder", path);
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return cli_error(CLI_FAILED, "%s: is no file but a pipe, a socket or a device", path);
+    }
+    if (size != NULL) {
+        *size = (int64_t)info.st_size;
+    }
+    return CLI_OK;
 }
 
 int files_ends_with(const char *path, const char *ending)

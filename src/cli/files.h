@@ -4,10 +4,16 @@
 #define CLI_FILES_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 int files_exists(const char *path);
 int files_is_folder(const char *path);
+// For a file to be written: 0 where there is none of that name, or it may be replaced, or path is NULL.
+int files_check_new(const char *path, int overwrite);
+// For a file to be read: 0 and its size in bytes (NULL: not wanted). A folder is refused, and what may never begin or
+// never end: a pipe, a socket, a device.
+int files_check_regular(const char *path, int64_t *size);
 int files_ends_with(const char *path, const char *ending);      // letters of either case
 const char *files_base(const char *path);                       // after the last slash
 char *files_stem(const char *path);                             // base without an image's ending; to free

@@ -1,4 +1,4 @@
-// Panels, axes and lines. Numbers are rounded to a hundredth of a pixel.
+// Panels, axes and lines of columns of numbers; chart.c is for reports. Numbers are rounded to a hundredth of a pixel.
 #include "cli/plot.h"
 
 #include <math.h>

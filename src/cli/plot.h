@@ -1,4 +1,6 @@
-// Line plots as SVG text: panels of one size below each other, each with its axes and lines.
+// Line plots of measurements as a file of SVG: the columns of a table, by address and distance, over an axis of
+// numbers, with error bars, gaps, levels and marks; wide panels below each other, drawn call by call (curves.c,
+// cmd_tiling.c). chart.h draws described panels with named ticks and a legend, for reports.
 #ifndef CLI_PLOT_H
 #define CLI_PLOT_H
 

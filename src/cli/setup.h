@@ -1,5 +1,5 @@
-// Options that several commands share: the machine to run on and the network to build. Each comes with the
-// rows of its option table.
+// Options that several commands share: the machine to run on, the axes of images and the network to build. Each comes
+// with the rows of its option table.
 #ifndef CLI_SETUP_H
 #define CLI_SETUP_H
 
@@ -38,6 +38,10 @@ typedef struct machine_args {
 // Creates the context; warnings of the library go to stderr.
 int setup_context(usplit_context **out, const machine_args *args);
 void setup_print_context(FILE *file, const usplit_context *context);
+
+// What image_open_axes takes.
+#define AXES_SPEC(axes)                                                                               \
+    {"--axes", NULL, ARG_TEXT, &(axes), 0, 0, "ZYX|TZCYX|...", "axes of the images, where the files do not tell"}
 
 typedef struct network_args {   // -1 or NAN: not given
     int family, variant;

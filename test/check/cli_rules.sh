@@ -3,36 +3,8 @@
 # kept; exit statuses 0, 1, 2, 130, also when stopped, when nobody reads and when the output is closed or full; progress as
 # lines where there is no terminal; every option in the manual page and in the completion, which is tried in bash.
 set -u
-program=$(realpath "$1")
-sources=$(realpath "$(dirname "$0")/../../src/cli")
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder" || exit 1
-bad=0 checks=0
-
-fail() {
-    echo "cli_rules: $1"
-    sed 's/^/    /' err 2> /dev/null | tail -5
-    bad=1
-}
-
-# expect STATUS WORDS...: runs the program; its output goes to files out and err.
-expect() {
-    local status=$1
-    shift
-    checks=$((checks + 1))
-    timeout -k 5 60 "$program" "$@" > out 2> err < /dev/null
-    local is=$?
-    [ $is = "$status" ] || fail "usplit $*: status $is, expected $status"
-    if [ "$status" = 1 ] || [ "$status" = 2 ]; then
-        [ "$(grep -c '^usplit: ' err)" = 1 ] || fail "usplit $*: not one error line"
-    fi
-}
-
-says() {    # FILE WORDS
-    checks=$((checks + 1))
-    grep -q -- "$2" "$1" || fail "'$2' is not in $1: $(head -3 "$1")"
-}
+. "$(dirname "$0")/cli_common.bash" || exit 1
+sources=$tree/src/cli
 
 # json KEY...: out is one JSON object that has these keys; keys within objects and first entries of lists as a.b.
 json() {
@@ -57,7 +29,7 @@ END
 
 # documented COMMAND: out has the keys that docs/command-line.md gives for the command, and no others (info: others too).
 documented() {
-    sed -n '/^## JSON/,$p' "$sources/../../docs/command-line.md" | awk -F'|' -v name="\`$1\`" 'index($2, name) { print $3 }' |
+    sed -n '/^## JSON/,$p' "$tree/docs/command-line.md" | awk -F'|' -v name="\`$1\`" 'index($2, name) { print $3 }' |
         grep -o '`[a-z_]*`' | tr -d '`' | grep -vx "$1\|demo" | sort -u > keys
     checks=$((checks + 2))
     [ -s keys ] || fail "no keys of $1 are documented"
@@ -168,8 +140,8 @@ keeps e/ch1_0002.tif eval m.h5 $pair -o e $machine
 keeps t/tiling.svg tiling-study m.h5 $pair -o t
 keeps y/ch2.tif synth -o y --frames 1
 keeps d.tif dip data/ch1.tif -o d.tif
-[ ! -e "$sources/../../test/data/import_tiny.ckpt" ] ||
-    keeps i.h5 import "$sources/../../test/data/import_tiny.ckpt" -o i.h5
+[ ! -e "$tree/test/data/import_tiny.ckpt" ] ||
+    keeps i.h5 import "$tree/test/data/import_tiny.ckpt" -o i.h5
 for file in demo.png split.tif model.h5 model.svg; do
     keeps d/$file demo -o d --steps 1
 done
@@ -269,7 +241,7 @@ commands=$("$program" help | sed -n 's/^  usplit \([a-z-]*\)  .*/\1/p')
 for command in $commands; do
     expect 0 help "$command"
     says usplit.1 "^\\.SS usplit $command$"
-    says "$sources/../../docs/command-line.md" "^| \`$command\` | \`.*usplit $command"
+    says "$tree/docs/command-line.md" "^| \`$command\` | \`.*usplit $command"
     sed -n 's/^  \(-[-a-z]*, \)\?\(--[a-z0-9-]*\).*/\2/p' out | sort > listed
     line=$(sed -n "s/^ *$command) words='--help\(.*\)' ;;/\1/p" complete.bash)
     checks=$((checks + 1))

@@ -2,40 +2,7 @@
 # cli_shards.sh PROGRAM: a split run shared by several processes and merged is the run, byte for byte; and merge says in
 # one line what is missing, twice there, altered, or of another run.
 set -u
-program=$(realpath "$1")
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder" || exit 1
-bad=0 checks=0
-
-fail() {
-    echo "cli_shards: $1"
-    sed 's/^/    /' err 2> /dev/null | tail -5
-    bad=1
-}
-
-# expect STATUS WORDS...: runs the program; its output goes to files out and err.
-expect() {
-    local status=$1
-    shift
-    checks=$((checks + 1))
-    timeout -k 5 60 "$program" "$@" > out 2> err < /dev/null
-    local is=$?
-    [ $is = "$status" ] || fail "usplit $*: status $is, expected $status"
-    if [ "$status" = 1 ] || [ "$status" = 2 ]; then
-        [ "$(grep -c '^usplit: ' err)" = 1 ] || fail "usplit $*: not one error line"
-    fi
-}
-
-says() {    # FILE WORDS
-    checks=$((checks + 1))
-    grep -q -- "$2" "$1" || fail "'$2' is not in $1: $(head -3 "$1")"
-}
-
-same() {    # FILE FILE
-    checks=$((checks + 1))
-    cmp -s "$1" "$2" || fail "$1 and $2 differ"
-}
+. "$(dirname "$0")/cli_common.bash" || exit 1
 
 machine="--threads 1 --device cpu"
 # An HVAE: its noise is what a shard would get wrong first.

@@ -2,47 +2,7 @@
 # cli_smoke.sh PROGRAM: the usplit program end to end on tiny data. Synthetic images, training, its
 # interruption and resumption, splitting, evaluation, the demo; and what must be refused, with which status.
 set -u
-program=$(realpath "$1")
-tree=$(realpath "$(dirname "$0")/../..")
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder" || exit 1
-bad=0 checks=0
-
-fail() {
-    echo "cli_smoke: $1"
-    sed 's/^/    /' err 2> /dev/null | tail -5
-    bad=1
-}
-
-# expect STATUS WORDS...: runs the program; its output goes to files out and err.
-expect() {
-    local status=$1
-    shift
-    checks=$((checks + 1))
-    timeout -k 5 60 "$program" "$@" > out 2> err < /dev/null
-    local is=$?
-    [ $is = "$status" ] || fail "usplit $*: status $is, expected $status"
-    # A failure says why, in one line of its own.
-    if [ "$status" = 1 ] || [ "$status" = 2 ]; then
-        [ "$(grep -c '^usplit: ' err)" = 1 ] || fail "usplit $*: not one error line"
-    fi
-}
-
-says() {    # FILE WORDS
-    checks=$((checks + 1))
-    grep -q -- "$2" "$1" || fail "'$2' is not in $1: $(head -3 "$1")"
-}
-
-there() {   # FILE AT-LEAST-BYTES
-    checks=$((checks + 1))
-    [ -f "$1" ] && [ "$(stat -c %s "$1")" -ge "$2" ] || fail "$1 is missing or shorter than $2 bytes"
-}
-
-absent() {
-    checks=$((checks + 1))
-    [ ! -e "$1" ] || fail "$1 is there"
-}
+. "$(dirname "$0")/cli_common.bash" || exit 1
 
 tiny="--family hae --filters 8 --z 8 --levels 2 --patch 32 --batch 4 --steps-per-epoch 4 --threads 2 --device cpu"
 

@@ -2,45 +2,8 @@
 # cli_trust.sh PROGRAM: what the usplit program says about trust, end to end on tiny data: check, calibrate, calibrated
 # deviations, the residual, the warning about an image unlike the training's; and what must be refused.
 set -u
-program=$(realpath "$1")
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder" || exit 1
-bad=0 checks=0
-
-fail() {
-    echo "cli_trust: $1"
-    sed 's/^/    /' err 2> /dev/null | tail -5
-    bad=1
-}
-
-# expect STATUS WORDS...: runs the program; its output goes to files out and err.
-expect() {
-    local status=$1
-    shift
-    checks=$((checks + 1))
-    timeout -k 5 120 "$program" "$@" > out 2> err < /dev/null
-    local is=$?
-    [ $is = "$status" ] || fail "usplit $*: status $is, expected $status"
-    if [ "$status" = 1 ] || [ "$status" = 2 ]; then
-        [ "$(grep -c '^usplit: ' err)" = 1 ] || fail "usplit $*: not one error line"
-    fi
-}
-
-says() {    # FILE WORDS
-    checks=$((checks + 1))
-    grep -q -- "$2" "$1" || fail "'$2' is not in $1: $(head -3 "$1")"
-}
-
-silent() {  # FILE WORDS
-    checks=$((checks + 1))
-    ! grep -q -- "$2" "$1" || fail "'$2' is in $1"
-}
-
-there() {   # FILE AT-LEAST-BYTES
-    checks=$((checks + 1))
-    [ -f "$1" ] && [ "$(stat -c %s "$1")" -ge "$2" ] || fail "$1 is missing or shorter than $2 bytes"
-}
+. "$(dirname "$0")/cli_common.bash" || exit 1
+seconds=120
 
 # grey FILE: a TIFF of 64 x 64 pixels of one byte, all 200.
 grey() {

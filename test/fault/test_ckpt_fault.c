@@ -26,6 +26,7 @@
 #include <hdf5.h>
 
 #include "ckpt/ckpt.h"
+#include "common/folder.h"
 
 // ---- File calls that can fail ------------------------------------------------------------------------
 
@@ -122,26 +123,19 @@ static void disarm(void)
 
 // ---- Helpers -----------------------------------------------------------------------------------------
 
-static char folder[] = "/tmp/usplit-fault-XXXXXX";
-static char file[256];
+static const char *file;
 
-static int make_folder(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    if (!mkdtemp(folder)) {
-        return -1;
-    }
-    snprintf(file, sizeof file, "%s/model.h5", folder);
-    return 0;
+    int failed = make_folder(state);
+    file = in_folder("model.h5");
+    return failed;
 }
 
-static int remove_folder(void **state)
+static int tear_down(void **state)
 {
-    char command[300];
-    (void)state;
     disarm();
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
+    return remove_folder(state);
 }
 
 static int count_names(const char *path)
@@ -495,5 +489,5 @@ int main(void)
         cmocka_unit_test(a_killed_writer_leaves_a_whole_file),
         cmocka_unit_test(every_allocation_is_refused_once),
     };
-    return cmocka_run_group_tests_name("ckpt_fault", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("ckpt_fault", tests, set_up, tear_down);
 }

@@ -17,49 +17,17 @@
 
 #include "ckpt/ckpt.h"
 #include "ckpt/container.h"
+#include "common/folder.h"
 #include "kernels/philox.h"
 
-static char folder[] = "/tmp/usplit-fuzz-XXXXXX";
-static char file[256], other[256];
+static const char *file, *other;
 
-static int make_folder(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    if (!mkdtemp(folder)) {
-        return -1;
-    }
-    snprintf(file, sizeof file, "%s/hostile.h5", folder);
-    snprintf(other, sizeof other, "%s/other.h5", folder);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    char command[300];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
-
-static unsigned char *read_bytes(const char *name, size_t *n)
-{
-    FILE *f = fopen(name, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    unsigned char *bytes = malloc(*n);
-    assert_int_equal(fread(bytes, 1, *n, f), *n);
-    fclose(f);
-    return bytes;
-}
-
-static void write_bytes(const char *name, const void *bytes, size_t n)
-{
-    FILE *f = fopen(name, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    fclose(f);
+    int failed = make_folder(state);
+    file = in_folder("hostile.h5");
+    other = in_folder("other.h5");
+    return failed;
 }
 
 static void check_open_refused(const char *words)
@@ -99,7 +67,7 @@ static unsigned char *good_checkpoint(size_t *n, int64_t planes)
         {.path = "model/library_version", .type = US_CKPT_TEXT, .n_dims = 1, .dims = {5}, .data = "0.1.0"},
     };
     assert_int_equal(us_ckpt_write(NULL, file, entries, 4), USPLIT_OK);
-    return read_bytes(file, n);
+    return slurp(file, n);
 }
 
 static void every_truncation_is_refused(void **state)
@@ -109,7 +77,7 @@ static void every_truncation_is_refused(void **state)
     unsigned char *bytes = good_checkpoint(&n, 10);
     for (size_t i = 0; i < 200; i++) {
         size_t keep = i < 60 ? i * 10 : n - 1 - (i - 60) * (n / 150); // the header densely, then the rest
-        write_bytes(file, bytes, keep);
+        spill(file, bytes, keep);
         check_open_refused("hostile.h5: ");
     }
     free(bytes);
@@ -126,11 +94,11 @@ static void every_flipped_byte_is_refused(void **state)
         size_t at = i < 200 ? r.v[0] % US_CKPT_BLOCK_BYTES : r.v[0] % n;
         unsigned char old = bytes[at];
         bytes[at] ^= (unsigned char)(1 + r.v[1] % 255);
-        write_bytes(file, bytes, n);
+        spill(file, bytes, n);
         check_open_refused("hostile.h5: ");
         bytes[at] = old;
     }
-    write_bytes(file, bytes, n);
+    spill(file, bytes, n);
     us_ckpt *ckpt;
     assert_int_equal(us_ckpt_open(&ckpt, NULL, file), USPLIT_OK);
     us_ckpt_close(ckpt);
@@ -145,12 +113,12 @@ static void noise_is_refused(void **state)
         for (uint32_t b = 0; b < sizeof noise; b++) {
             noise[b] = (unsigned char)us_philox(12, i, b, 0, 0).v[0];
         }
-        write_bytes(file, noise, us_philox(13, i, 0, 0, 0).v[0] % sizeof noise);
+        spill(file, noise, us_philox(13, i, 0, 0, 0).v[0] % sizeof noise);
         check_open_refused("hostile.h5: ");
         memcpy(body, noise, sizeof body); // noise with a right header gets as far as HDF5
         us_ckpt_block_fill(noise, body, sizeof body);
         memcpy(noise + US_CKPT_BLOCK_BYTES, body, sizeof body);
-        write_bytes(file, noise, US_CKPT_BLOCK_BYTES + sizeof body);
+        spill(file, noise, US_CKPT_BLOCK_BYTES + sizeof body);
         check_open_refused("not an HDF5 file behind its header");
     }
 }
@@ -174,7 +142,7 @@ static void end(hid_t h5)
 {
     size_t n;
     assert_true(H5Fclose(h5) >= 0);
-    unsigned char *bytes = read_bytes(other, &n);
+    unsigned char *bytes = slurp(other, &n);
     wrap(bytes, n);
     free(bytes);
 }
@@ -468,5 +436,5 @@ int main(void)
         cmocka_unit_test(trees_that_contain_themselves_are_refused),
         cmocka_unit_test(changed_structures_are_read_or_refused),
     };
-    return cmocka_run_group_tests_name("ckpt_fuzz", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("ckpt_fuzz", tests, set_up, remove_folder);
 }

@@ -16,11 +16,10 @@
 #include <hdf5.h>
 #include <tiffio.h>
 
-#include "cli/cli.h"
-#include "cli/image/images.h"
 #include "cli/image/ome.h"
+#include "common/folder.h"
+#include "common/image_files.h"
 
-static char folder[64];
 static int rounds = 120;
 static uint64_t seed = 1;
 
@@ -32,21 +31,11 @@ static uint32_t draw(uint32_t n)
     return (uint32_t)(seed >> 32) % n;
 }
 
-static int make_folder(void **state)
+static int set_up(void **state)
 {
-    (void)state;
     TIFFSetWarningHandler(NULL);
     TIFFSetErrorHandler(NULL);
-    snprintf(folder, sizeof folder, "/tmp/usplit_fuzz_XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
+    return make_folder(state);
 }
 
 // ---- The corpus -------------------------------------------------------------------------------------
@@ -125,58 +114,14 @@ static void make_hdf5(const char *path)
 
 // ---- Damage -----------------------------------------------------------------------------------------
 
-static unsigned char *slurp(const char *name, size_t *n)
-{
-    FILE *f = fopen(name, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    unsigned char *data = malloc(*n);
-    assert_int_equal(fread(data, 1, *n, f), *n);
-    fclose(f);
-    return data;
-}
-
-static int try_all(const char *name, int channel, const char *axes)
-{
-    char chosen[192];
-    image_file *file = NULL;
-    image_facts facts;
-    snprintf(chosen, sizeof chosen, channel > 0 ? "%s@%d" : "%s", name, channel);
-    cli_error_clear();
-    int rc = image_open_axes(&file, chosen, axes);
-    if (rc == 0) {
-        image_info(file, &facts);
-        assert_true(facts.pages >= 1 && facts.pages == facts.slices * facts.frames && facts.height >= 1 &&
-                    facts.width >= 1 && facts.channel < facts.channels);
-        for (int64_t page = 0; rc == 0 && page < facts.pages && page < 6; page++) {
-            int64_t h, w;
-            rc = image_page_size(file, page, &h, &w);
-            float *row = rc == 0 && w < 1 << 22 ? malloc(sizeof *row * (size_t)w) : NULL;
-            for (int64_t y = 0; row != NULL && rc == 0 && y < h && y < 200; y++) {
-                rc = image_read_rows(file, page, y, 1, row);
-            }
-            free(row);
-        }
-        image_close(file);
-    } else {
-        assert_null(file);
-    }
-    if (rc != 0) {
-        assert_true(cli_error_line()[0] != '\0');
-        assert_null(strchr(cli_error_line(), '\n'));
-    }
-    cli_error_clear();
-    return rc;
-}
-
 static void damage(const char *name, int channel, int n_rounds)
 {
     size_t n;
     int refused = 0;
+    char chosen[192];
+    snprintf(chosen, sizeof chosen, channel > 0 ? "%s@%d" : "%s", name, channel);
     unsigned char *data = slurp(name, &n), *changed = malloc(n);
-    assert_int_equal(try_all(name, channel, NULL), 0);
+    assert_int_equal(try_all(chosen), 0);
     for (int k = 0; k < n_rounds; k++) {
         static const unsigned char values[] = {0, 1, 0x7f, 0x80, 0xff};
         size_t length = k % 4 == 3 ? 1 + draw((uint32_t)n) : n;
@@ -186,14 +131,8 @@ static void damage(const char *name, int channel, int n_rounds)
             size_t at = draw(2) ? draw((uint32_t)n) : draw((uint32_t)(n < 1024 ? n : 1024));
             changed[at] = draw(2) ? values[draw(sizeof values)] : changed[at] ^ (unsigned char)(1u << draw(8));
         }
-        FILE *f = fopen(name, "wb");
-        if (f == NULL) {
-            perror(name);
-        }
-        assert_non_null(f);
-        assert_int_equal(fwrite(changed, 1, length, f), length);
-        fclose(f);
-        refused += try_all(name, channel, k % 5 == 0 ? "TZYX" : k % 5 == 1 ? "CYX" : NULL) != 0;
+        spill(name, changed, length);
+        refused += try_all_axes(chosen, k % 5 == 0 ? "TZYX" : k % 5 == 1 ? "CYX" : NULL) != 0;
     }
     assert_true(refused > 0);
     unlink(name);
@@ -268,7 +207,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(damaged_tiffs),
         cmocka_unit_test(damaged_ome_text),
     };
-    int rc = cmocka_run_group_tests(tests, make_folder, remove_folder);
+    int rc = cmocka_run_group_tests(tests, set_up, remove_folder);
     // Address space of lying files is reserved, but not filled.
     struct rusage use;
     getrusage(RUSAGE_SELF, &use);

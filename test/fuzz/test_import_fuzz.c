@@ -16,11 +16,12 @@
 #include "cli/cli.h"
 #include "cli/import/checkpoint.h"
 #include "cli/import/infer.h"
+#include "common/folder.h"
 #include "import/zip_maker.h"
 #include "kernels/philox.h"
 
 static const char tiny[] = "test/data/import_tiny.ckpt";
-static char folder[64], path[96], model_path[96];
+static const char *path, *model_path;
 static unsigned char *whole;            // the checkpoint as it is
 static size_t n_whole;
 static size_t pickle_place, pickle_bytes, crc_place;    // of data.pkl, in the file
@@ -49,16 +50,14 @@ static void find_pickle(void)
 
 static int start(void **state)
 {
-    (void)state;
     if (access(tiny, R_OK) != 0) {
         return 0;                       // the tests say so
     }
-    snprintf(folder, sizeof folder, "/tmp/usplit_import_XXXXXX");
-    if (mkdtemp(folder) == NULL) {
+    if (make_folder(state) != 0) {
         return -1;
     }
-    snprintf(path, sizeof path, "%s/a.ckpt", folder);
-    snprintf(model_path, sizeof model_path, "%s/a.h5", folder);
+    path = in_folder("a.ckpt");
+    model_path = in_folder("a.h5");
     whole = zip_maker_read(tiny, &n_whole);
     if (whole == NULL || zip_maker_write(path, whole, n_whole) != 0) {
         return -1;
@@ -70,12 +69,9 @@ static int start(void **state)
 
 static int finish(void **state)
 {
-    (void)state;
-    char command[96];
     close(file);
     free(whole);
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return folder[0] != '\0' ? system(command) : 0;
+    return folder[0] != '\0' ? remove_folder(state) : 0;
 }
 
 static int is_here(void)

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "common/folder.h"
+#include "common/must.h"
 #include "usplit.h"
 
 #ifdef US_EMULATE
@@ -26,24 +28,6 @@ enum { BIG_FILTERS = 128, BIG_PATCH = 256, BIG_SIDE = 256, BIG_BATCH = 4096 };  
 #endif
 
 enum { EPOCHS = STEPS / EPOCH_STEPS, SIDE = 64, FRAMES = 12 };
-
-static char folder[] = "/tmp/usplit-device-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
 
 // ---- A training -----------------------------------------------------------------------------------------
 
@@ -227,10 +211,10 @@ static void resume_is_exact(void **state)
     for (where w = FLOATS; w <= HALVES; w++) {
         usplit_trainer_options to = training(REPEATED);
         work whole = trained(w, USPLIT_FAMILY_HVAE, REPEATED), half = trained(w, USPLIT_FAMILY_HVAE, REPEATED / 2 + 1);
-        must(usplit_trainer_save(half.trainer, file("half.h5")));
+        must(usplit_trainer_save(half.trainer, in_folder("half.h5")));
         end(&half);
         work rest = begin(w, USPLIT_FAMILY_HVAE, &to);
-        must(usplit_trainer_resume(rest.trainer, file("half.h5")));
+        must(usplit_trainer_resume(rest.trainer, in_folder("half.h5")));
         must(usplit_trainer_run(rest.trainer, NULL, NULL));
         same_models(whole.model, rest.model);
         end(&whole);
@@ -273,15 +257,15 @@ static void models_change_devices(void **state)
     }
     for (where from = CPU; from <= HALVES; from++) {
         work x = trained(from, USPLIT_FAMILY_HVAE, REPEATED);
-        must(usplit_model_save(x.model, file("model.h5")));
+        must(usplit_model_save(x.model, in_folder("model.h5")));
         end(&x);
-        float *want = split(CPU, file("model.h5"), pixels);
+        float *want = split(CPU, in_folder("model.h5"), pixels);
         double most = 0;
         for (int i = 0; i < 2 * SIDE * SIDE; i++) {
             most = fmax(most, fabs((double)want[i]));
         }
         for (where to = FLOATS; to <= HALVES; to++) {
-            float *got = split(to, file("model.h5"), pixels);
+            float *got = split(to, in_folder("model.h5"), pixels);
             for (int i = 0; i < 2 * SIDE * SIDE; i++) {
                 if (!(fabs((double)got[i] - (double)want[i]) <= (to == FLOATS ? 1e-4 : 2e-2) * most)) {
                     fail_msg("trained on %s, used on %s: value %d is %g, on the CPU %g (largest %g)", names[from],
@@ -324,18 +308,11 @@ static void memory_runs_out(void **state)
 #endif
 }
 
-static int make_folder(void **state)
+static int tear_down(void **state)
 {
     (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state)
-{
-    (void)state;
-    unlink(file("half.h5"));
-    unlink(file("model.h5"));
-    return rmdir(folder);
+    static const char *const files[] = {"half.h5", "model.h5"};
+    return remove_files(files, sizeof files / sizeof files[0]);
 }
 
 int main(void)
@@ -345,5 +322,5 @@ int main(void)
         cmocka_unit_test(resume_is_exact),       cmocka_unit_test(models_change_devices),
         cmocka_unit_test(memory_runs_out),
     };
-    return cmocka_run_group_tests_name("on_device", tests, make_folder, drop_folder);
+    return cmocka_run_group_tests_name("on_device", tests, make_folder, tear_down);
 }

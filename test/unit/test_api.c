@@ -12,25 +12,10 @@
 #include <cmocka.h>
 #include <usplit.h>
 
+#include "common/folder.h"
+#include "common/must.h"
+
 static usplit_context *context;
-static char folder[] = "/tmp/usplit-api-XXXXXX";
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
-
-// The status, and the words that the message must contain.
-static void refused(usplit_status got, usplit_status want, const char *words)
-{
-    assert_int_equal(got, want);
-    if (!strstr(usplit_error_message(), words)) {
-        fail_msg("'%s' does not say '%s'", usplit_error_message(), words);
-    }
-    assert_null(strchr(usplit_error_message(), '\n'));
-}
 
 static usplit_model *small(void)
 {
@@ -287,7 +272,7 @@ static void normalisation_is_checked(void **state)
 static void files(void **state)
 {
     (void)state;
-    char path[256], missing[300];
+    const char *path = in_folder("model.h5"), *missing = in_folder("none/model.h5");
     usplit_model *m = small(), *back;
     double error;
     usplit_model_normalisation n = {.struct_size = sizeof n, .clip_value = INFINITY, .input_mean = 5,
@@ -295,7 +280,6 @@ static void files(void **state)
                                     .pixel_size = 0.25};
     snprintf(n.channel_names[1], USPLIT_NAME_BYTES, "actin");
     must(usplit_model_set_normalisation(m, &n));
-    snprintf(path, sizeof path, "%s/model.h5", folder);
     must(usplit_model_save(m, path));
     must(usplit_model_load(&back, context, path));
     must(usplit_model_check(back, &error));
@@ -304,7 +288,6 @@ static void files(void **state)
     assert_true(f.has_normalisation && isinf(f.clip_value) && f.target_deviation[1] == 4 && f.pixel_size == 0.25);
     assert_string_equal(f.channel_names[1], "actin");
     usplit_model_free(back);
-    snprintf(missing, sizeof missing, "%s/none/model.h5", folder);
     refused(usplit_model_save(m, missing), USPLIT_ERR_FILE, "none");
     refused(usplit_model_load(&back, context, missing), USPLIT_ERR_FILE, "none");
     assert_null(back);
@@ -377,12 +360,11 @@ static void status_names(void **state)
 
 static int begin(void **state)
 {
-    (void)state;
     usplit_context_options o;
     usplit_context_options_init(&o, sizeof o);
     o.threads = 1;
     o.device = "cpu";
-    return usplit_context_create(&context, &o) != USPLIT_OK || mkdtemp(folder) == NULL;
+    return usplit_context_create(&context, &o) != USPLIT_OK || make_folder(state) != 0;
 }
 
 static int end(void **state)

@@ -14,43 +14,12 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "common/folder.h"
+#include "common/must.h"
 #include "image/calibrate.h"
 #include "kernels/philox.h"
 #include "net/model.h"
 #include "unit/ckpt_edit.h"
-
-static char folder[] = "/tmp/usplit-calibration-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
-
-static void refused(usplit_status got, usplit_status expected, const char *words)
-{
-    assert_int_equal(got, expected);
-    if (!strstr(usplit_error_message(), words)) {
-        fail_msg("'%s' is not in '%s'", words, usplit_error_message());
-    }
-}
-
-static void near(double got, double expected, double tolerance)
-{
-    if (!(fabs(got - expected) <= tolerance)) {
-        fail_msg("%.9g, expected %.9g within %g", got, expected, tolerance);
-    }
-}
 
 // ---- The fit ----------------------------------------------------------------------------------------
 
@@ -244,16 +213,16 @@ static void kept_in_files(void **state)
     usplit_model_facts f = {.struct_size = sizeof f};
     usplit_model *loaded = NULL;
     refused(usplit_model_get_calibration(s.model, &got), USPLIT_ERR_STATE, "no calibration");
-    must(usplit_model_save(s.model, file("plain.h5")));
+    must(usplit_model_save(s.model, in_folder("plain.h5")));
     must(usplit_model_set_calibration(s.model, &c));
     must(usplit_model_info(s.model, &f));
     assert_int_equal(f.has_calibration, 1);
-    must(usplit_model_save(s.model, file("calibrated.h5")));
-    must(usplit_model_load(&loaded, s.context, file("calibrated.h5")));
+    must(usplit_model_save(s.model, in_folder("calibrated.h5")));
+    must(usplit_model_load(&loaded, s.context, in_folder("calibrated.h5")));
     must(usplit_model_get_calibration(loaded, &got));
     assert_memory_equal(&got, &c, sizeof c);
     usplit_model_free(loaded);
-    must(usplit_model_load(&loaded, s.context, file("plain.h5")));
+    must(usplit_model_load(&loaded, s.context, in_folder("plain.h5")));
     must(usplit_model_info(loaded, &f));
     assert_int_equal(f.has_calibration, 0);
     usplit_model_free(loaded);
@@ -287,32 +256,32 @@ static void hostile_values(void **state)
     train(&s, 1);
     usplit_calibration c = some_calibration();
     must(usplit_model_set_calibration(s.model, &c));
-    must(usplit_model_save(s.model, file("good.h5")));
+    must(usplit_model_save(s.model, in_folder("good.h5")));
     const double wrong[] = {NAN, INFINITY, -1};
     const char *paths[] = {"calibration/slope", "calibration/rmse", "calibration/deviation"};
     usplit_model *loaded = NULL;
     for (int p = 0; p < 3; p++) {
         for (int i = 0; i < 3; i++) {
-            assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), paths[p], 1, &wrong[i]));
-            refused(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
+            assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), paths[p], 1, &wrong[i]));
+            refused(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
             assert_null(loaded);
         }
     }
-    assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), "calibration/offset", 0, &wrong[0]));
-    refused(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
+    assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), "calibration/offset", 0, &wrong[0]));
+    refused(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
     const double over = 1.5;
-    assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), "calibration/residual_structure", 0, &over));
-    refused(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
+    assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), "calibration/residual_structure", 0, &over));
+    refused(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT, "calibration");
     int64_t none = 0;
     const char *counts[] = {"calibration/samples", "calibration/shifts", "calibration/pixels"};
     for (int i = 0; i < 3; i++) {
-        assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), counts[i], 0, &none));
-        refused(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT, counts[i]);
-        assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), counts[i], 0, NULL));
-        refused(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT, counts[i]);
+        assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), counts[i], 0, &none));
+        refused(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT, counts[i]);
+        assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), counts[i], 0, NULL));
+        refused(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT, counts[i]);
     }
-    assert_true(edit_checkpoint(file("good.h5"), file("old.h5"), "calibration/", 0, NULL));
-    must(usplit_model_load(&loaded, s.context, file("old.h5")));    // as files were before
+    assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("old.h5"), "calibration/", 0, NULL));
+    must(usplit_model_load(&loaded, s.context, in_folder("old.h5")));    // as files were before
     assert_int_equal(loaded->has_calibration, 0);
     usplit_model_free(loaded);
 
@@ -505,20 +474,11 @@ static void memory_runs_out(void **state)
     drop(&s);
 }
 
-static int make_folder(void **state)
+static int tear_down(void **state)
 {
     (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    const char *names[] = {"plain.h5", "calibrated.h5", "good.h5", "bad.h5", "old.h5"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        unlink(file(names[i]));
-    }
-    return rmdir(folder);
+    static const char *const names[] = {"plain.h5", "calibrated.h5", "good.h5", "bad.h5", "old.h5"};
+    return remove_files(names, sizeof names / sizeof names[0]);
 }
 
 int main(void)
@@ -533,5 +493,5 @@ int main(void)
         cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(means_the_error_elsewhere),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, tear_down);
 }

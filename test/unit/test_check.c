@@ -13,18 +13,12 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "common/folder.h"
+#include "common/must.h"
 #include "unit/ckpt_edit.h"
 
-static char folder[] = "/tmp/usplit-check-XXXXXX";
-static char good[256], bad[256], bare[256];
+static const char *good, *bad, *bare;
 static usplit_context *context;
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
 
 // The program's answer; its words on standard output go nowhere.
 static int check(const char *file, const char *option)
@@ -90,10 +84,10 @@ static int make_files(void **state)
     int32_t n_dims;
     char path[256];
     float damage = 0.4f;
-    assert_non_null(mkdtemp(folder));
-    snprintf(good, sizeof good, "%s/good.h5", folder);
-    snprintf(bad, sizeof bad, "%s/bad.h5", folder);
-    snprintf(bare, sizeof bare, "%s/bare.h5", folder);
+    assert_int_equal(make_folder(state), 0);
+    good = in_folder("good.h5");
+    bad = in_folder("bad.h5");
+    bare = in_folder("bare.h5");
     must(usplit_context_options_init(&co, sizeof co));
     co.device = "cpu";
     co.threads = 1;
@@ -111,14 +105,12 @@ static int make_files(void **state)
     return edit_checkpoint(good, bad, path, 0, &damage) && edit_checkpoint(good, bare, "selftest/", 0, NULL) ? 0 : -1;
 }
 
-static int remove_files(void **state)
+static int end(void **state)
 {
     (void)state;
+    static const char *const names[] = {"good.h5", "bad.h5", "bare.h5"};
     usplit_context_free(context);
-    unlink(good);
-    unlink(bad);
-    unlink(bare);
-    return rmdir(folder);
+    return remove_files(names, sizeof names / sizeof names[0]);
 }
 
 int main(void)
@@ -127,5 +119,5 @@ int main(void)
         cmocka_unit_test(passes_and_fails),
         cmocka_unit_test(told_by_the_library),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, make_files, end);
 }

@@ -15,35 +15,19 @@
 
 #include "base/alloc.h"
 #include "ckpt/ckpt.h"
+#include "common/folder.h"
+#include "common/must.h"
 #include "train/trainer.h"
 
-static char folder[] = "/tmp/usplit-checkpoint-XXXXXX";
 static usplit_context *context;
 static usplit_dataset *dataset;
 
-static const char *file(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
-
 static int open_data(void **state)
 {
-    (void)state;
     usplit_context_options co;
     usplit_critter_options cr;
     usplit_dataset_options ds;
-    if (mkdtemp(folder) == NULL) {
+    if (make_folder(state) != 0) {
         return 1;
     }
     must(usplit_context_options_init(&co, sizeof co));
@@ -65,10 +49,7 @@ static int close_data(void **state)
     static const char *const names[] = {"half.h5", "again.h5", "edited.h5"};
     usplit_dataset_free(dataset);
     usplit_context_free(context);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        unlink(file(names[i]));
-    }
-    return rmdir(folder);
+    return remove_files(names, sizeof names / sizeof names[0]);
 }
 
 // ---- Every network ----------------------------------------------------------------------------------------------
@@ -177,7 +158,7 @@ static void same_model(const usplit_model *a, const usplit_model *b)
 
 static size_t read_all(const char *name, unsigned char **bytes)
 {
-    FILE *f = fopen(file(name), "rb");
+    FILE *f = fopen(in_folder(name), "rb");
     assert_non_null(f);
     fseek(f, 0, SEEK_END);
     size_t n = (size_t)ftell(f);
@@ -208,17 +189,17 @@ static void every_network_goes_on_as_if_never_stopped(void **state)
         size_t floats = (size_t)whole.model->graph->n_floats;
         steps(&whole, 5);
         steps(&half, 2);
-        must(usplit_trainer_save(half.trainer, file("half.h5")));
-        must(usplit_model_load(&loaded, context, file("half.h5")));
+        must(usplit_trainer_save(half.trainer, in_folder("half.h5")));
+        must(usplit_model_load(&loaded, context, in_folder("half.h5")));
         same_model(half.model, loaded);
         double error;
         must(usplit_model_check(loaded, &error));
         assert_true(error <= 1e-6);
-        must(usplit_model_save(half.model, file("edited.h5")));
-        must(usplit_model_save(loaded, file("again.h5")));
+        must(usplit_model_save(half.model, in_folder("edited.h5")));
+        must(usplit_model_save(loaded, in_folder("again.h5")));
         same_files("edited.h5", "again.h5");
         usplit_model_free(loaded);
-        must(usplit_trainer_resume(rest.trainer, file("half.h5")));
+        must(usplit_trainer_resume(rest.trainer, in_folder("half.h5")));
         steps(&rest, 3);
         same_model(whole.model, rest.model);
         assert_memory_equal(whole.trainer->state.m, rest.trainer->state.m, floats * sizeof(float));
@@ -253,7 +234,7 @@ static size_t bytes_of(const us_ckpt_entry *e)
 static entries read_entries(const char *name)
 {
     us_ckpt *c;
-    must(us_ckpt_open(&c, NULL, file(name)));
+    must(us_ckpt_open(&c, NULL, in_folder(name)));
     entries all = {.n = us_ckpt_count(c)};
     all.list = calloc(all.n, sizeof *all.list);
     for (size_t i = 0; i < all.n; i++) {
@@ -308,14 +289,14 @@ static int leave_out(entries *all, const char *path)
 
 static void write_entries(const entries *all)
 {
-    must(us_ckpt_write(NULL, file("edited.h5"), all->list, all->n));
+    must(us_ckpt_write(NULL, in_folder("edited.h5"), all->list, all->n));
 }
 
 static void make_file(const usplit_model_options *network)
 {
     session s = start(network);
     steps(&s, 4);
-    must(usplit_trainer_save(s.trainer, file("half.h5")));
+    must(usplit_trainer_save(s.trainer, in_folder("half.h5")));
     stop(&s);
 }
 
@@ -326,7 +307,7 @@ static usplit_model *load_without(const char *path)
     assert_true(leave_out(&all, path) > 0);
     write_entries(&all);
     free_entries(&all);
-    must(usplit_model_load(&m, context, file("edited.h5")));
+    must(usplit_model_load(&m, context, in_folder("edited.h5")));
     return m;
 }
 
@@ -339,7 +320,7 @@ static void optional_entries_have_defaults(void **state)
     usplit_model_facts facts = {.struct_size = sizeof facts};
     double error;
     make_file(&networks[8]);
-    must(usplit_model_load(&whole, context, file("half.h5")));
+    must(usplit_model_load(&whole, context, in_folder("half.h5")));
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {     // the published value
         m = load_without(choices[i]);
         same_model(whole, m);
@@ -364,7 +345,7 @@ static void optional_entries_have_defaults(void **state)
     snprintf(named.channel_names[0], USPLIT_NAME_BYTES, "actin");
     snprintf(named.channel_names[1], USPLIT_NAME_BYTES, "tubulin");
     must(usplit_model_set_normalisation(whole, &named));
-    must(usplit_model_save(whole, file("half.h5")));
+    must(usplit_model_save(whole, in_folder("half.h5")));
     m = load_without("normalisation/channel_name_0");
     must(usplit_model_info(m, &facts));
     assert_string_equal(facts.channel_names[0], "");
@@ -376,7 +357,7 @@ static void optional_entries_have_defaults(void **state)
     usplit_model_free(m);
     usplit_model_free(whole);
     session s = start(&networks[8]);
-    assert_int_equal(usplit_trainer_resume(s.trainer, file("edited.h5")), USPLIT_ERR_STATE);
+    assert_int_equal(usplit_trainer_resume(s.trainer, in_folder("edited.h5")), USPLIT_ERR_STATE);
     stop(&s);
 }
 
@@ -448,7 +429,7 @@ static void edit(const hostile *h)
     free_entries(&all);
 }
 
-static void refused(const hostile *h, usplit_status status)
+static void refused_entry(const hostile *h, usplit_status status)
 {
     const char *message = usplit_error_message();
     if (status != USPLIT_ERR_FORMAT) {
@@ -467,8 +448,8 @@ static void hostile_values_are_refused(void **state)
     for (size_t i = 0; i < sizeof in_the_model / sizeof *in_the_model; i++) {
         usplit_model *m;
         edit(&in_the_model[i]);
-        usplit_status status = usplit_model_load(&m, context, file("edited.h5"));
-        refused(&in_the_model[i], status);
+        usplit_status status = usplit_model_load(&m, context, in_folder("edited.h5"));
+        refused_entry(&in_the_model[i], status);
         assert_null(m);
         assert_true(us_alloc_live() == live);
     }
@@ -484,7 +465,7 @@ static void hostile_trainings_are_refused(void **state)
     size_t live = us_alloc_live();
     for (size_t i = 0; i < sizeof in_the_training / sizeof *in_the_training; i++) {
         edit(&in_the_training[i]);
-        refused(&in_the_training[i], usplit_trainer_resume(s.trainer, file("edited.h5")));
+        refused_entry(&in_the_training[i], usplit_trainer_resume(s.trainer, in_folder("edited.h5")));
         assert_true(us_alloc_live() == live);
     }
     steps(&s, 3);

@@ -18,40 +18,17 @@
 #include "ckpt/ckpt.h"
 #include "ckpt/container.h"
 #include "ckpt/sha256.h"
+#include "common/folder.h"
+#include "common/must.h"
 #include "kernels/philox.h"
 
-static char folder[] = "/tmp/usplit-ckpt-XXXXXX";
-static char file[256];
+static const char *file;
 
-static const char *in_folder(char path[256], const char *name)
+static int set_up(void **state)
 {
-    snprintf(path, 256, "%s/%s", folder, name);
-    return path;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    if (!mkdtemp(folder)) {
-        return -1;
-    }
-    in_folder(file, "model.h5");
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    char command[300];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
-
-// Every failure has a message; nothing of ours stays allocated.
-static void check_refused(usplit_status status, usplit_status expected, const char *words)
-{
-    assert_non_null(strstr(usplit_error_message(), words));
-    assert_int_equal(status, expected);
+    int failed = make_folder(state);
+    file = in_folder("model.h5");
+    return failed;
 }
 
 // ---- SHA-256 -----------------------------------------------------------------------------------------
@@ -190,19 +167,6 @@ static void random_entries_come_back_equal(void **state)
     }
 }
 
-static unsigned char *read_bytes(const char *name, size_t *n)
-{
-    FILE *f = fopen(name, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    unsigned char *bytes = malloc(*n + 1);
-    assert_int_equal(fread(bytes, 1, *n, f), *n);
-    fclose(f);
-    return bytes;
-}
-
 static void same_entries_give_same_bytes(void **state)
 {
     (void)state;
@@ -210,10 +174,10 @@ static void same_entries_give_same_bytes(void **state)
     size_t n_first, n_second;
     make_entries(&r, 7);
     assert_int_equal(us_ckpt_write(NULL, file, r.entries, (size_t)r.n), USPLIT_OK);
-    unsigned char *first = read_bytes(file, &n_first);
+    unsigned char *first = slurp(file, &n_first);
     sleep(1); // a recorded time would differ
     assert_int_equal(us_ckpt_write(NULL, file, r.entries, (size_t)r.n), USPLIT_OK);
-    unsigned char *second = read_bytes(file, &n_second);
+    unsigned char *second = slurp(file, &n_second);
     assert_int_equal(n_first, n_second);
     assert_memory_equal(first, second, n_first);
     free(first);
@@ -249,10 +213,10 @@ static void several_files_stay_open_together(void **state)
 {
     (void)state;
     us_ckpt *open[4];
-    char path[256];
+    const char *path = in_folder("many.h5");
     for (int64_t i = 0; i < 4; i++) {
         us_ckpt_entry e = {.path = "number", .type = US_CKPT_I64, .data = &i};
-        assert_int_equal(us_ckpt_write(NULL, in_folder(path, "many.h5"), &e, 1), USPLIT_OK);
+        assert_int_equal(us_ckpt_write(NULL, path, &e, 1), USPLIT_OK);
         assert_int_equal(us_ckpt_open(&open[i], NULL, path), USPLIT_OK);
     }
     for (int64_t i = 3; i >= 0; i--) {
@@ -276,36 +240,36 @@ static void write_refuses_bad_entries(void **state)
     for (size_t i = 0; i < sizeof bad_paths / sizeof bad_paths[0]; i++) {
         e = good;
         e.path = bad_paths[i];
-        check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "path");
+        refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "path");
     }
     char longest[300];
     memset(longest, 'x', sizeof longest);
     longest[256] = '\0';
     e = good;
     e.path = longest;
-    check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "has over 255 bytes");
+    refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "has over 255 bytes");
     longest[255] = '\0';
     assert_int_equal(us_ckpt_write(NULL, file, &e, 1), USPLIT_OK);
     e = good, e.type = 5;
-    check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "type 5; accepted: 1 to 4");
+    refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "type 5; accepted: 1 to 4");
     e = good, e.n_dims = 5;
-    check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "5 dimensions; accepted: 0 to 4");
+    refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "5 dimensions; accepted: 0 to 4");
     e = good, e.dims[0] = -1;
-    check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "is -1");
+    refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "is -1");
     e = good, e.dims[0] = INT64_MAX;
-    check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "dimension 0 of 'a'");
+    refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "dimension 0 of 'a'");
     e = good, e.data = NULL;
-    check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "has no data");
+    refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "has no data");
     e = good, e.type = US_CKPT_TEXT;
-    check_refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "zero byte");
+    refused(us_ckpt_write(NULL, file, &e, 1), USPLIT_ERR_ARGUMENT, "zero byte");
     us_ckpt_entry twice[2] = {good, good}, both[2] = {good, good};
-    check_refused(us_ckpt_write(NULL, file, twice, 2), USPLIT_ERR_ARGUMENT,
-                  "'a' cannot be stored: listed twice");
+    refused(us_ckpt_write(NULL, file, twice, 2), USPLIT_ERR_ARGUMENT,
+            "'a' cannot be stored: listed twice");
     both[1].path = "a/b";
-    check_refused(us_ckpt_write(NULL, file, both, 2), USPLIT_ERR_ARGUMENT, "'a/b' cannot be stored");
-    check_refused(us_ckpt_write(NULL, NULL, &good, 1), USPLIT_ERR_ARGUMENT, "NULL");
-    check_refused(us_ckpt_write(NULL, "", &good, 1), USPLIT_ERR_ARGUMENT, "empty");
-    check_refused(us_ckpt_write(NULL, file, &good, 100000), USPLIT_ERR_ARGUMENT, "100000 entries");
+    refused(us_ckpt_write(NULL, file, both, 2), USPLIT_ERR_ARGUMENT, "'a/b' cannot be stored");
+    refused(us_ckpt_write(NULL, NULL, &good, 1), USPLIT_ERR_ARGUMENT, "NULL");
+    refused(us_ckpt_write(NULL, "", &good, 1), USPLIT_ERR_ARGUMENT, "empty");
+    refused(us_ckpt_write(NULL, file, &good, 100000), USPLIT_ERR_ARGUMENT, "100000 entries");
 }
 
 static void read_demands_type_and_shape(void **state)
@@ -319,70 +283,61 @@ static void read_demands_type_and_shape(void **state)
     assert_int_equal(us_ckpt_write(NULL, file, &e, 1), USPLIT_OK);
     assert_int_equal(us_ckpt_open(&ckpt, NULL, file), USPLIT_OK);
     assert_int_equal(us_ckpt_read(ckpt, "parameters/w", US_CKPT_F32, 2, right, dst), USPLIT_OK);
-    check_refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_F32, 2, wrong, dst), USPLIT_ERR_FORMAT,
-                  "'parameters/w' is f32 [3,4], expected f32 [4,3]");
-    check_refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_F32, 1, flat, dst), USPLIT_ERR_FORMAT,
-                  "expected f32 [12]");
-    check_refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_I64, 2, right, dst), USPLIT_ERR_FORMAT,
-                  "expected i64 [3,4]");
-    check_refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_F32, 0, NULL, dst), USPLIT_ERR_FORMAT,
-                  "expected f32 []");
-    check_refused(us_ckpt_read(ckpt, "parameters/v", US_CKPT_F32, 2, right, dst), USPLIT_ERR_FORMAT,
-                  "model.h5: 'parameters/v' is missing");
-    check_refused(us_ckpt_find(ckpt, "parameters", &e), USPLIT_ERR_FORMAT, "'parameters' is missing");
+    refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_F32, 2, wrong, dst), USPLIT_ERR_FORMAT,
+            "'parameters/w' is f32 [3,4], expected f32 [4,3]");
+    refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_F32, 1, flat, dst), USPLIT_ERR_FORMAT,
+            "expected f32 [12]");
+    refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_I64, 2, right, dst), USPLIT_ERR_FORMAT,
+            "expected i64 [3,4]");
+    refused(us_ckpt_read(ckpt, "parameters/w", US_CKPT_F32, 0, NULL, dst), USPLIT_ERR_FORMAT,
+            "expected f32 []");
+    refused(us_ckpt_read(ckpt, "parameters/v", US_CKPT_F32, 2, right, dst), USPLIT_ERR_FORMAT,
+            "model.h5: 'parameters/v' is missing");
+    refused(us_ckpt_find(ckpt, "parameters", &e), USPLIT_ERR_FORMAT, "'parameters' is missing");
     assert_false(us_ckpt_has(ckpt, "parameters"));
     us_ckpt_close(ckpt);
-}
-
-static void write_bytes(const char *name, const void *bytes, size_t n)
-{
-    FILE *f = fopen(name, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    fclose(f);
 }
 
 static void open_names_what_is_wrong(void **state)
 {
     (void)state;
     us_ckpt *ckpt;
-    char path[256];
+    const char *path = in_folder("bad.h5");
     int64_t number = 1;
     us_ckpt_entry e = {.path = "n", .type = US_CKPT_I64, .data = &number};
-    check_refused(us_ckpt_open(&ckpt, NULL, in_folder(path, "none.h5")), USPLIT_ERR_FILE,
-                  "none.h5: cannot open: No such file");
-    check_refused(us_ckpt_open(&ckpt, NULL, folder), USPLIT_ERR_FILE, "is a folder, not a file");
-    check_refused(us_ckpt_open(&ckpt, NULL, "/dev/null"), USPLIT_ERR_FILE, "is not a regular file");
-    assert_int_equal(mkfifo(in_folder(path, "pipe"), 0600), 0);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FILE,
-                  "is not a regular file"); // and does not wait
-    in_folder(path, "bad.h5");
-    write_bytes(path, "", 0);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "has 0 bytes");
+    refused(us_ckpt_open(&ckpt, NULL, in_folder("none.h5")), USPLIT_ERR_FILE,
+            "none.h5: cannot open: No such file");
+    refused(us_ckpt_open(&ckpt, NULL, folder), USPLIT_ERR_FILE, "is a folder, not a file");
+    refused(us_ckpt_open(&ckpt, NULL, "/dev/null"), USPLIT_ERR_FILE, "is not a regular file");
+    assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
+    refused(us_ckpt_open(&ckpt, NULL, in_folder("pipe")), USPLIT_ERR_FILE,
+            "is not a regular file"); // and does not wait
+    spill(path, "", 0);
+    refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "has 0 bytes");
 
     size_t n;
     assert_int_equal(us_ckpt_write(NULL, file, &e, 1), USPLIT_OK);
-    unsigned char *bytes = read_bytes(file, &n);
-    write_bytes(path, bytes + 512, n - 512);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "not a libusplit checkpoint");
+    unsigned char *bytes = slurp(file, &n);
+    spill(path, bytes + 512, n - 512);
+    refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "not a libusplit checkpoint");
     bytes[8] = 7;
     bytes[12] = 99; // whatever a newer format changed
-    write_bytes(path, bytes, n);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT,
-                  "bad.h5: written by a newer version (format 7; this library reads up to 1)");
+    spill(path, bytes, n);
+    refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT,
+            "bad.h5: written by a newer version (format 7; this library reads up to 1)");
     bytes[8] = 1;
-    write_bytes(path, bytes, n);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT,
-                  "user block has 611 bytes; accepted: 512");
+    spill(path, bytes, n);
+    refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT,
+            "user block has 611 bytes; accepted: 512");
     bytes[12] = 0;
-    write_bytes(path, bytes, n - 1);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "truncated: ");
+    spill(path, bytes, n - 1);
+    refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "truncated: ");
     bytes[n] = 0;
-    write_bytes(path, bytes, n + 1);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "bytes were appended");
+    spill(path, bytes, n + 1);
+    refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "bytes were appended");
     bytes[n - 1] ^= 1;
-    write_bytes(path, bytes, n);
-    check_refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "altered or damaged");
+    spill(path, bytes, n);
+    refused(us_ckpt_open(&ckpt, NULL, path), USPLIT_ERR_FORMAT, "altered or damaged");
     free(bytes);
 }
 
@@ -504,12 +459,11 @@ static void make_frames(const char *name, const frames_kind *kind)
 static void frames_of_every_type_are_read(void **state)
 {
     (void)state;
-    char path[256];
+    const char *path = in_folder("frames.h5");
     const frames_kind kinds[] = {
         {H5T_STD_U8LE, 0, "/frames"},   {H5T_STD_U16LE, 0, "/frames"}, {H5T_STD_U16BE, 1, "/a/b/raw"},
         {H5T_IEEE_F32LE, 1, "/frames"}, {H5T_IEEE_F32BE, 0, "x"},      {H5T_STD_U8LE, 1, "//a//frames"},
     };
-    in_folder(path, "frames.h5");
     size_t live = us_alloc_live();
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         us_h5_frames *frames;
@@ -527,9 +481,9 @@ static void frames_of_every_type_are_read(void **state)
                 }
             }
         }
-        check_refused(us_h5_frames_read(frames, 3, 0, plane[0]), USPLIT_ERR_ARGUMENT,
-                      "frame is 3; accepted: 0 to 2");
-        check_refused(us_h5_frames_read(frames, 0, -1, plane[0]), USPLIT_ERR_ARGUMENT, "channel is -1");
+        refused(us_h5_frames_read(frames, 3, 0, plane[0]), USPLIT_ERR_ARGUMENT,
+                "frame is 3; accepted: 0 to 2");
+        refused(us_h5_frames_read(frames, 0, -1, plane[0]), USPLIT_ERR_ARGUMENT, "channel is -1");
         us_h5_frames_close(frames);
         assert_int_equal(us_alloc_live(), live);
     }
@@ -540,7 +494,7 @@ static void check_frames_refused(const char *name, const char *path, const char 
 {
     us_h5_frames *frames;
     int64_t dims[4];
-    check_refused(us_h5_frames_open(&frames, NULL, name, path, dims), USPLIT_ERR_FORMAT, words);
+    refused(us_h5_frames_open(&frames, NULL, name, path, dims), USPLIT_ERR_FORMAT, words);
     assert_null(frames);
 }
 
@@ -548,11 +502,11 @@ static void check_frames_refused(const char *name, const char *path, const char 
 static void frames_of_other_shapes_are_refused(void **state)
 {
     (void)state;
-    char path[256];
+    const char *path = in_folder("odd.h5");
     hsize_t cube[3] = {2, 3, 4}, four[4] = {2, 2, 3, 3}, none[4] = {0, 2, 3, 3},
             huge[4] = {1, 1, 1 << 17, 1 << 17};
     hsize_t chunk[4] = {1, 1, 3, 3}, big[4] = {1, 1, 1024, 1024};
-    make_frames(in_folder(path, "odd.h5"), &(frames_kind){H5T_STD_U8LE, 0, "/good/frames"});
+    make_frames(path, &(frames_kind){H5T_STD_U8LE, 0, "/good/frames"});
     hid_t h5 = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), create = H5Pcreate(H5P_DATASET_CREATE);
     hid_t s3 = H5Screate_simple(3, cube, NULL), s4 = H5Screate_simple(4, four, NULL);
     hid_t s0 = H5Screate_simple(4, none, NULL), sh = H5Screate_simple(4, huge, NULL);
@@ -587,12 +541,12 @@ static void frames_of_other_shapes_are_refused(void **state)
     check_frames_refused(path, "/", "is not a dataset");
     check_frames_refused(path, "/good/none", "(no 'none')");
     check_frames_refused(path, "/good/frames/deeper", "(no 'deeper')");
-    write_bytes(path, "not HDF5 at all", 15);
+    spill(path, "not HDF5 at all", 15);
     check_frames_refused(path, "/frames", "cannot be opened as HDF5");
     us_h5_frames *frames;
     int64_t dims[4];
-    check_refused(us_h5_frames_open(&frames, NULL, folder, "x", dims), USPLIT_ERR_FILE, "is a folder");
-    check_refused(us_h5_frames_open(&frames, NULL, path, "", dims), USPLIT_ERR_ARGUMENT, "empty");
+    refused(us_h5_frames_open(&frames, NULL, folder, "x", dims), USPLIT_ERR_FILE, "is a folder");
+    refused(us_h5_frames_open(&frames, NULL, path, "", dims), USPLIT_ERR_ARGUMENT, "empty");
 }
 
 int main(void)
@@ -614,5 +568,5 @@ int main(void)
         cmocka_unit_test(frames_of_every_type_are_read),
         cmocka_unit_test(frames_of_other_shapes_are_refused),
     };
-    return cmocka_run_group_tests_name("ckpt", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("ckpt", tests, set_up, remove_folder);
 }

@@ -13,6 +13,7 @@
 
 #include "backend/backend.h"
 #include "base/alloc.h"
+#include "common/must.h"
 #include "cpu/ref.h"
 #include "dip/dip.h"
 #include "kernels/philox.h"
@@ -24,22 +25,6 @@ static double uniform(double low, double high)
 {
     us_u32x4 r = us_philox(1, (uint32_t)drawn++, 0, 0, 97);
     return low + (high - low) * us_uniform53(r.v[0], r.v[1]);
-}
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
-
-static void refused(usplit_status got, usplit_status want, const char *words)
-{
-    assert_int_equal(got, want);
-    if (!strstr(usplit_error_message(), words)) {
-        fail_msg("'%s' does not say '%s'", usplit_error_message(), words);
-    }
-    assert_null(strchr(usplit_error_message(), '\n'));
 }
 
 static usplit_context *context_of(int threads)

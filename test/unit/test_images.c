@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <hdf5.h>
@@ -15,24 +17,10 @@
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/image/images.h"
+#include "common/folder.h"
+#include "common/image_files.h"
 
-static char folder[64];
 static const char peer[] = "test/files/peer.py";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/usplit_images_XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
 
 // ---- The peer ---------------------------------------------------------------------------------------
 
@@ -256,19 +244,6 @@ static void write_hdf5(const char *path, int n_datasets, int n_stored)
     H5Fclose(file);
 }
 
-static void refused(const char *name, const char *axes, const char *word)
-{
-    image_file *file = NULL;
-    cli_error_clear();
-    if (image_open_axes(&file, name, axes) == 0) {
-        fail_msg("%s was opened; expected a line with '%s'", name, word);
-    }
-    if (strstr(cli_error_line(), word) == NULL || strchr(cli_error_line(), '\n') != NULL) {
-        fail_msg("'%s' does not say '%s'", cli_error_line(), word);
-    }
-    cli_error_clear();
-}
-
 static void hdf5_is_read_and_refused_in_words(void **state)
 {
     (void)state;
@@ -288,27 +263,27 @@ static void hdf5_is_read_and_refused_in_words(void **state)
     assert_int_not_equal(image_read_rows(file, 3, 0, 1, row), 0);
     assert_int_not_equal(image_read_rows(file, 0, H5_Y, 1, row), 0);
     image_close(file);
-    refused(path, "CYX", "3 channels; choose one");
-    refused(path, "TZYX", "has 3 axes");
-    refused(path, "T4YX", "T is 3");
-    refused(path, "XYT", "--axes XYT");
+    refused_axes(path, "CYX", "3 channels; choose one");
+    refused_axes(path, "TZYX", "has 3 axes");
+    refused_axes(path, "T4YX", "T is 3");
+    refused_axes(path, "XYT", "--axes XYT");
     snprintf(name, sizeof name, "%s:/third", path);
-    refused(name, NULL, "no dataset /third");
+    refused(name, "no dataset /third");
     write_hdf5(path, 2, 1);
-    refused(path, NULL, "2 datasets (/first, /second)");
+    refused(path, "2 datasets (/first, /second)");
     snprintf(name, sizeof name, "%s:second@2", path);
     assert_int_equal(image_open_axes(&file, name, "CYX"), 0);
     image_info(file, &f);
     assert_true(f.pages == 1 && f.channel == 1 && f.channels == 3);
     image_close(file);
     write_hdf5(path, 1, 0);
-    refused(path, NULL, "claims 6e+19 bytes");
+    refused(path, "claims 6e+19 bytes");
     snprintf(name, sizeof name, "%s/none.h5", folder);
-    refused(name, NULL, "no such file");
+    refused(name, "no such file");
     FILE *text = fopen(name, "w");
     fputs("no HDF5", text);
     fclose(text);
-    refused(name, NULL, "not a readable HDF5");
+    refused(name, "not a readable HDF5");
 }
 
 static void axes_are_checked(void **state)
@@ -355,7 +330,7 @@ static void pages_are_named(void **state)
         image_file *file = NULL;
         image_facts f;
         if (cases[i].channels == 0) {
-            refused(path, cases[i].axes, "--axes");
+            refused_axes(path, cases[i].axes, "--axes");
             continue;
         }
         cli_error_clear();
@@ -371,6 +346,31 @@ static void pages_are_named(void **state)
         }
         image_close(file);
     }
+}
+
+// A pipe that nobody writes to would be waited for: the alarm ends a test that does.
+static void pipes_and_devices_are_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a.tif", "a.h5", "a", "a.ome.tif@2", "a.h5:/raw"};
+    char made[128], name[128];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(name, sizeof name, "%s/%s", folder, names[i]);
+        snprintf(made, sizeof made, "%.*s", (int)strcspn(name, "@:"), name);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(k == 0 ? mkfifo(made, 0600) : symlink("/dev/zero", made), 0);
+            alarm(20);
+            refused(name, "is no file but a pipe, a socket or a device");
+            alarm(0);
+            assert_int_equal(unlink(made), 0);
+        }
+    }
+    snprintf(name, sizeof name, "%s/a.zarr", folder);
+    assert_int_equal(mkfifo(name, 0600), 0);
+    alarm(20);
+    refused(name, "a Zarr image is a folder");
+    alarm(0);
+    assert_int_equal(unlink(name), 0);
 }
 
 static void names_of_what_is_made(void **state)
@@ -392,6 +392,7 @@ int main(void)
         cmocka_unit_test(axes_are_checked),
         cmocka_unit_test(pages_are_named),
         cmocka_unit_test(names_of_what_is_made),
+        cmocka_unit_test(pipes_and_devices_are_refused),
         cmocka_unit_test(hdf5_is_read_and_refused_in_words),
         cmocka_unit_test(large_files_are_big),
         cmocka_unit_test(reads_what_others_write),

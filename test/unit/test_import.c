@@ -14,30 +14,19 @@
 #include "cli/cli.h"
 #include "cli/import/checkpoint.h"
 #include "cli/import/infer.h"
+#include "common/folder.h"
 #include "import/zip_maker.h"
 
 static const char tiny[] = "test/data/import_tiny.ckpt";
-static char folder[64], path[96], model_path[96];
+static const char *path, *model_path;
 static zip_maker maker;
 
-static int make_folder(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/usplit_import_XXXXXX");
-    if (mkdtemp(folder) == NULL) {
-        return -1;
-    }
-    snprintf(path, sizeof path, "%s/a.ckpt", folder);
-    snprintf(model_path, sizeof model_path, "%s/a.h5", folder);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
+    int failed = make_folder(state);
+    path = in_folder("a.ckpt");
+    model_path = in_folder("a.h5");
+    return failed;
 }
 
 // ---- The small checkpoint (test/import/make_tiny.py) ------------------------------------------------------------
@@ -521,5 +510,5 @@ int main(void)
         cmocka_unit_test(test_tiny), cmocka_unit_test(test_archives), cmocka_unit_test(test_wide_numbers),
         cmocka_unit_test(test_pickles_that_lie), cmocka_unit_test(test_values), cmocka_unit_test(test_bombs), cmocka_unit_test(test_tensors),
     };
-    return cmocka_run_group_tests_name("import", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("import", tests, set_up, remove_folder);
 }

@@ -12,36 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/folder.h"
+#include "common/must.h"
 #include "kernels/philox.h"
 #include "net/model.h"
 #include "unit/ckpt_edit.h"
 
 enum { FRAMES = 12, SIDE = 48, AREA = SIDE * SIDE };
-
-static char folder[] = "/tmp/usplit-inputs-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
-
-static void near(double got, double expected, double tolerance)
-{
-    if (!(fabs(got - expected) <= tolerance)) {
-        fail_msg("%.9g, expected %.9g within %g", got, expected, tolerance);
-    }
-}
 
 // Shapes of brightness `gain` on a background of 100 grey levels; frame and channel move them.
 static void draw(float *dst, int frame, int channel, double gain)
@@ -251,8 +228,8 @@ static void kept_in_files(void **state)
     setup s = make(1, FRAMES, 0.2);
     usplit_model *loaded = NULL;
     usplit_model_facts f = {.struct_size = sizeof f}, g = f;
-    must(usplit_model_save(s.model, file("good.h5")));
-    must(usplit_model_load(&loaded, s.context, file("good.h5")));
+    must(usplit_model_save(s.model, in_folder("good.h5")));
+    must(usplit_model_load(&loaded, s.context, in_folder("good.h5")));
     must(usplit_model_info(s.model, &f));
     must(usplit_model_info(loaded, &g));
     assert_true(g.input_frames == f.input_frames && g.input_frames > 0);
@@ -261,14 +238,14 @@ static void kept_in_files(void **state)
     usplit_model_free(loaded);
     const double wrong[] = {NAN, INFINITY, -1};
     for (int i = 0; i < 3; i++) {
-        assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), "inputs/frame_mean", 1, &wrong[i]));
-        assert_int_equal(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT);
-        assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), "inputs/frame_deviation", 0, &wrong[i]));
-        assert_int_equal(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT);
+        assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), "inputs/frame_mean", 1, &wrong[i]));
+        assert_int_equal(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT);
+        assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), "inputs/frame_deviation", 0, &wrong[i]));
+        assert_int_equal(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT);
     }
     int64_t none = 0;
-    assert_true(edit_checkpoint(file("good.h5"), file("bad.h5"), "inputs/frames", 0, &none));
-    assert_int_equal(usplit_model_load(&loaded, s.context, file("bad.h5")), USPLIT_ERR_FORMAT);
+    assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("bad.h5"), "inputs/frames", 0, &none));
+    assert_int_equal(usplit_model_load(&loaded, s.context, in_folder("bad.h5")), USPLIT_ERR_FORMAT);
     drop(&s);
 }
 
@@ -382,9 +359,9 @@ static void without_a_record(void **state)
     usplit_model *old = NULL;
     usplit_model_facts f = {.struct_size = sizeof f};
     static float x[AREA];
-    must(usplit_model_save(s.model, file("good.h5")));
-    assert_true(edit_checkpoint(file("good.h5"), file("old.h5"), "inputs/", 0, NULL));
-    must(usplit_model_load(&old, s.context, file("old.h5")));
+    must(usplit_model_save(s.model, in_folder("good.h5")));
+    assert_true(edit_checkpoint(in_folder("good.h5"), in_folder("old.h5"), "inputs/", 0, NULL));
+    must(usplit_model_load(&old, s.context, in_folder("old.h5")));
     must(usplit_model_info(old, &f));
     assert_true(f.input_frames == 0);
     usplit_tiler_result r = split(old, x, 1, 2);
@@ -393,20 +370,11 @@ static void without_a_record(void **state)
     drop(&s);
 }
 
-static int make_folder(void **state)
+static int tear_down(void **state)
 {
     (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    const char *names[] = {"good.h5", "bad.h5", "old.h5"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        unlink(file(names[i]));
-    }
-    return rmdir(folder);
+    static const char *const names[] = {"good.h5", "bad.h5", "old.h5"};
+    return remove_files(names, sizeof names / sizeof names[0]);
 }
 
 int main(void)
@@ -420,5 +388,5 @@ int main(void)
         cmocka_unit_test(the_worst_frame_counts),
         cmocka_unit_test(without_a_record),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, tear_down);
 }

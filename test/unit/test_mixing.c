@@ -10,25 +10,11 @@
 
 #include <cmocka.h>
 
+#include "common/must.h"
 #include "data/dataset_impl.h"
 #include "kernels/philox.h"
 
 enum { P = 8, LEVELS = 3, MAX_FRAMES = 12 };
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
-
-static void refused(usplit_status status, usplit_status expected, const char *words)
-{
-    assert_int_equal(status, expected);
-    if (!strstr(usplit_error_message(), words)) {
-        fail_msg("'%s' is not in: %s", words, usplit_error_message());
-    }
-}
 
 // ---- Frames -----------------------------------------------------------------------------------------
 

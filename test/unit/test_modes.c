@@ -12,6 +12,8 @@
 #include <cmocka.h>
 
 #include "ckpt/ckpt.h"
+#include "common/folder.h"
+#include "common/must.h"
 #include "kernels/philox.h"
 #include "train/trainer.h"
 
@@ -40,24 +42,6 @@ static const mode modes[] = {
     {"exact", 0, 0, 1, 0, 0, 0, 1, 1},
 };
 enum { N_MODES = sizeof modes / sizeof modes[0] };
-
-static char folder[] = "/tmp/usplit-modes-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
 
 // ---- Data -------------------------------------------------------------------------------------------
 
@@ -238,8 +222,8 @@ static void every_mode_resumes_exactly(void **state)
         setup whole = make(&modes[i], 2), half = make(&modes[i], 1), rest = make(&modes[i], 2);
         mean_loss(whole.trainer, 11);
         mean_loss(half.trainer, 5);
-        must(usplit_trainer_save(half.trainer, file("half.h5")));
-        must(usplit_trainer_resume(rest.trainer, file("half.h5")));
+        must(usplit_trainer_save(half.trainer, in_folder("half.h5")));
+        must(usplit_trainer_resume(rest.trainer, in_folder("half.h5")));
         mean_loss(rest.trainer, 6);
         must(us_trainer_refresh(whole.trainer, 1));
         must(us_trainer_refresh(rest.trainer, 1));
@@ -260,11 +244,11 @@ static void another_mode_is_refused(void **state)
     for (int i = 0; i < (int)N_MODES; i++) {
         setup s = make(&modes[i], 1);
         mean_loss(s.trainer, 1);
-        must(usplit_trainer_save(s.trainer, file("one.h5")));
+        must(usplit_trainer_save(s.trainer, in_folder("one.h5")));
         drop(&s);
         for (int k = 0; k < (int)N_MODES; k++) {
             s = make(&modes[k], 1);
-            usplit_status status = usplit_trainer_resume(s.trainer, file("one.h5"));
+            usplit_status status = usplit_trainer_resume(s.trainer, in_folder("one.h5"));
             assert_int_equal(status, k == i ? USPLIT_OK : USPLIT_ERR_STATE);
             drop(&s);
         }
@@ -283,12 +267,12 @@ static void files_tell_the_input(void **state)
         usplit_dataset_facts d = {.struct_size = sizeof d};
         mean_loss(s.trainer, 1);
         must(usplit_dataset_info(s.dataset, &d));
-        must(usplit_model_save(s.model, file("model.h5")));
-        must(usplit_model_load(&loaded, s.context, file("model.h5")));
+        must(usplit_model_save(s.model, in_folder("model.h5")));
+        must(usplit_model_load(&loaded, s.context, in_folder("model.h5")));
         must(usplit_model_info(loaded, &f));
         us_ckpt *c;
         int64_t format;
-        must(us_ckpt_open(&c, &s.context->allocator, file("model.h5")));
+        must(us_ckpt_open(&c, &s.context->allocator, in_folder("model.h5")));
         must(us_ckpt_read(c, "model/format", US_CKPT_I64, 0, NULL, &format));
         us_ckpt_close(c);
         assert_int_equal(format, m->centring ? 2 : 1);     // older readers would centre context in their own way
@@ -336,20 +320,11 @@ static void refusals(void **state)
     }
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
 static int tear_down(void **state)
 {
     (void)state;
-    const char *names[] = {"half.h5", "one.h5", "model.h5"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        unlink(file(names[i]));
-    }
-    return rmdir(folder);
+    static const char *const names[] = {"half.h5", "one.h5", "model.h5"};
+    return remove_files(names, sizeof names / sizeof names[0]);
 }
 
 int main(void)
@@ -364,5 +339,5 @@ int main(void)
         cmocka_unit_test(another_mode_is_refused), cmocka_unit_test(files_tell_the_input),
         cmocka_unit_test(refusals),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, make_folder, tear_down);
 }

@@ -24,9 +24,9 @@
 #include "cli/split_preview.h"
 #include "cli/train_report.h"
 #include "cli/train_run.h"
+#include "common/folder.h"
 #include "kernels/philox.h"
 
-static char folder[] = "/tmp/usplit-report-XXXXXX";
 static const char odd_name[] = "a<b> & \"c\" 'd'";
 
 static char *path_of(const char *name)
@@ -641,12 +641,6 @@ static void evaluation_names_every_frame(void **state)
     score_free(&scores);
     heldout_free(&frames);
     drop(&s);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL;
 }
 
 static int drop_folder(void **state)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "common/must.h"
 #include "image/sketch.h"
 #include "kernels/philox.h"
 
@@ -62,13 +63,6 @@ static usplit_residual_facts measure(double clip)
     usplit_residual_facts f = {.struct_size = sizeof f};
     assert_int_equal(usplit_image_residual(&x, &y, NULL, clip, &r, &f), USPLIT_OK);
     return f;
-}
-
-static void near(double got, double expected, double tolerance)
-{
-    if (!(fabs(got - expected) <= tolerance)) {
-        fail_msg("%.9g, expected %.9g within %g", got, expected, tolerance);
-    }
 }
 
 // ---- The definition, on sorted numbers --------------------------------------------------------------

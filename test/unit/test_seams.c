@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "common/must.h"
 #include "image/seams.h"
 #include "kernels/philox.h"
 
@@ -282,14 +283,6 @@ static void test_special_planes(void **state)
     assert_int_equal(f.row_borders, 0);
     f = measure(plane, 8, SIDE, TILE, 4, 0);
     assert_int_equal(f.row_borders, SIDE / TILE);
-}
-
-static void refused(usplit_status got, usplit_status expected, const char *words)
-{
-    assert_int_equal(got, expected);
-    if (!strstr(usplit_error_message(), words)) {
-        fail_msg("'%s' is not in '%s'", words, usplit_error_message());
-    }
 }
 
 static void test_bad_calls(void **state)

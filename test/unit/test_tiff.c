@@ -17,31 +17,14 @@
 #include "cli/files.h"
 #include "cli/image/images.h"
 #include "cli/image/ome.h"
+#include "common/folder.h"
+#include "common/image_files.h"
 
-static char folder[64];
-static char path[128];
-
-static const char *in_folder(const char *name)
+static int set_up(void **state)
 {
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
     TIFFSetWarningHandler(NULL);
     TIFFSetErrorHandler(NULL);
-    snprintf(folder, sizeof folder, "/tmp/usplit_tiff_XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
+    return make_folder(state);
 }
 
 static float pixel(int64_t place, int64_t channel, int64_t y, int64_t x)
@@ -80,8 +63,7 @@ static void round_trip(void **state)
     (void)state;
     static const int32_t types[] = {USPLIT_TYPE_U16, USPLIT_TYPE_F32};
     for (int k = 0; k < 4; k++) {
-        char name[160];
-        snprintf(name, sizeof name, "%s", in_folder("stack.tif"));
+        const char *name = in_folder("stack.tif");
         write_stack(name, types[k % 2], k / 2);
         for (int channel = 0; channel < 2; channel++) {
             char chosen[192];
@@ -133,7 +115,7 @@ static void saturation_is_counted(void **state)
     assert_int_equal(image_commit(w, &saturated), 0);
     image_writer_free(w);
     assert_int_equal(saturated, 3);
-    assert_int_equal(image_open(&f, path), 0);
+    assert_int_equal(image_open(&f, in_folder("u8.tif")), 0);
     assert_int_equal(image_read_rows(f, 0, 0, 1, back), 0);
     image_close(f);
     static const float expected[6] = {0, 0, 254, 255, 255, 255};
@@ -150,7 +132,7 @@ static void abandoned_output_leaves_nothing(void **state)
     assert_int_equal(image_create(&w, in_folder("never.tif"), &layout), 0);
     assert_int_equal(image_write_rows(w, 0, 0, 1, row), 0);
     image_writer_free(w);
-    assert_false(files_exists(path));
+    assert_false(files_exists(in_folder("never.tif")));
     files_list list = {0};
     cli_error_clear();
     assert_int_not_equal(files_list_folder(&list, folder), 0);      // no .tif left, whole or partial
@@ -231,8 +213,8 @@ static void write_foreign(const char *name, const kind *k, uint32_t height, uint
 static void check_foreign(const kind *k, const char *mode)
 {
     enum { H = 50, W = 45 };
-    char name[160], chosen[192];
-    snprintf(name, sizeof name, "%s", in_folder("foreign.tif"));
+    char chosen[192];
+    const char *name = in_folder("foreign.tif");
     write_foreign(name, k, H, W, 3, mode);
     for (int channel = 0; channel < k->samples; channel++) {
         image_file *f = NULL;
@@ -286,10 +268,10 @@ static void reads_packed_samples(void **state)
     enum { H = 11, W = 13 };
     for (int bits = 9; bits < 16; bits++) {
         for (int samples = 1; samples <= 2; samples++) {
-            char name[160], chosen[192];
+            char chosen[192];
             unsigned char row[(W * 2 * 15 + 7) / 8];
             size_t row_bytes = (size_t)(W * samples * bits + 7) / 8;
-            snprintf(name, sizeof name, "%s", in_folder("packed.tif"));
+            const char *name = in_folder("packed.tif");
             TIFF *t = TIFFOpen(name, "w");
             TIFFSetField(t, TIFFTAG_IMAGEWIDTH, W);
             TIFFSetField(t, TIFFTAG_IMAGELENGTH, H);
@@ -330,20 +312,6 @@ static void reads_packed_samples(void **state)
     }
 }
 
-static void refused(const char *name, const char *word)
-{
-    image_file *f = NULL;
-    cli_error_clear();
-    if (image_open(&f, name) == 0) {
-        fail_msg("%s was opened; expected a line with '%s'", name, word);
-    }
-    assert_null(f);
-    if (strstr(cli_error_line(), word) == NULL) {
-        fail_msg("'%s' does not say '%s'", cli_error_line(), word);
-    }
-    cli_error_clear();
-}
-
 static void refuses_in_words(void **state)
 {
     (void)state;
@@ -357,9 +325,9 @@ static void refuses_in_words(void **state)
         {{16, SAMPLEFORMAT_IEEEFP, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_NONE, 0}, "16-bit float"},
         {{8, SAMPLEFORMAT_UINT, 3, 1, PHOTOMETRIC_RGB, COMPRESSION_NONE, 0}, "3 channels; choose one"},
     };
-    char name[160], chosen[192];
+    char chosen[192];
+    const char *name = in_folder("odd.tif");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        snprintf(name, sizeof name, "%s", in_folder("odd.tif"));
         write_foreign(name, &cases[i].k, 20, 20, 1, "w");
         refused(name, cases[i].word);
     }
@@ -367,62 +335,11 @@ static void refuses_in_words(void **state)
     refused(chosen, "channel 4");
     refused(in_folder("nothing.tif"), "no such file");
     refused(folder, "is a folder");
-    FILE *f = fopen(in_folder("text.tif"), "wb");
-    fputs("this is no image", f);
-    fclose(f);
-    refused(path, "not a readable TIFF");
+    spill(in_folder("text.tif"), "this is no image", 16);
+    refused(in_folder("text.tif"), "not a readable TIFF");
 }
 
 // ---- Damage -----------------------------------------------------------------------------------------
-
-static unsigned char *slurp(const char *name, size_t *n)
-{
-    FILE *f = fopen(name, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    unsigned char *data = malloc(*n);
-    assert_int_equal(fread(data, 1, *n, f), *n);
-    fclose(f);
-    return data;
-}
-
-static void spill(const char *name, const unsigned char *data, size_t n)
-{
-    FILE *f = fopen(name, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, n, f), n);
-    fclose(f);
-}
-
-// Opens and reads everything; whatever happens, it ends, and a failure has its line.
-static int try_all(const char *name)
-{
-    image_file *f = NULL;
-    image_facts facts;
-    cli_error_clear();
-    int rc = image_open(&f, name);
-    if (rc == 0) {
-        image_info(f, &facts);
-        for (int64_t page = 0; rc == 0 && page < facts.pages && page < 8; page++) {
-            int64_t h, w;
-            rc = image_page_size(f, page, &h, &w);
-            float *row = rc == 0 && w < 1 << 24 ? malloc(sizeof *row * (size_t)w) : NULL;
-            for (int64_t y = 0; row != NULL && rc == 0 && y < h && y < 4096; y++) {
-                rc = image_read_rows(f, page, y, 1, row);
-            }
-            free(row);
-        }
-        image_close(f);
-    }
-    if (rc != 0) {
-        assert_true(cli_error_line()[0] != '\0');
-        assert_null(strchr(cli_error_line(), '\n'));
-    }
-    cli_error_clear();
-    return rc;
-}
 
 static void cut_files_fail(void **state)
 {
@@ -433,9 +350,7 @@ static void cut_files_fail(void **state)
     };
     for (int k = 0; k < 2; k++) {
         size_t n;
-        char name[160], cut[160];
-        snprintf(name, sizeof name, "%s", in_folder("whole.tif"));
-        snprintf(cut, sizeof cut, "%s", in_folder("cut.tif"));
+        const char *name = in_folder("whole.tif"), *cut = in_folder("cut.tif");
         write_foreign(name, &kinds[k], 40, 33, 2, "w");
         unsigned char *data = slurp(name, &n);
         assert_int_equal(try_all(name), 0);
@@ -455,8 +370,7 @@ static void altered_files_never_crash(void **state)
     (void)state;
     kind k = {16, SAMPLEFORMAT_UINT, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_LZW, 0};
     size_t n;
-    char name[160];
-    snprintf(name, sizeof name, "%s", in_folder("altered.tif"));
+    const char *name = in_folder("altered.tif");
     write_foreign(name, &k, 20, 20, 2, "w");
     unsigned char *data = slurp(name, &n);
     for (size_t at = 0; at < n; at++) {
@@ -501,8 +415,7 @@ static void lying_sizes_are_refused(void **state)
             for (int both = 0; both < 3; both++) {
                 kind k = {16, SAMPLEFORMAT_UINT, 1, 1, PHOTOMETRIC_MINISBLACK, compressions[c], 0};
                 size_t n;
-                char name[160];
-                snprintf(name, sizeof name, "%s", in_folder("lies.tif"));
+                const char *name = in_folder("lies.tif");
                 write_foreign(name, &k, 20, 20, 1, "wl");
                 unsigned char *data = slurp(name, &n);
                 if (both != 1) {
@@ -524,8 +437,7 @@ static void loops_end(void **state)
     (void)state;
     kind k = {8, SAMPLEFORMAT_UINT, 1, 1, PHOTOMETRIC_MINISBLACK, COMPRESSION_NONE, 0};
     size_t n;
-    char name[160];
-    snprintf(name, sizeof name, "%s", in_folder("loop.tif"));
+    const char *name = in_folder("loop.tif");
     write_foreign(name, &k, 8, 8, 1, "wl");
     unsigned char *data = slurp(name, &n);
     uint32_t at = (uint32_t)data[4] | (uint32_t)data[5] << 8;
@@ -625,8 +537,8 @@ static void reads_bare_stacks(void **state)
 {
     (void)state;
     enum { H = 9, W = 11, N = 6 };
-    char name[160], chosen[192];
-    snprintf(name, sizeof name, "%s", in_folder("bare.tif"));
+    char chosen[192];
+    const char *name = in_folder("bare.tif");
     TIFF *t = TIFFOpen(name, "wb");                 // big-endian, as ImageJ writes
     TIFFSetField(t, TIFFTAG_IMAGEWIDTH, W);
     TIFFSetField(t, TIFFTAG_IMAGELENGTH, H);
@@ -710,5 +622,5 @@ int main(void)
         cmocka_unit_test(reads_ome),
         cmocka_unit_test(reads_bare_stacks),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

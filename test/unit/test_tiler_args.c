@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "common/must.h"
 #include "net/model.h"
 
 enum { P = 16, H = 30, W = 40 };
@@ -31,14 +32,6 @@ static usplit_model *make_model(int levels, int lateral)
     m->has_normalisation = 1;
     usplit_context_free(c);
     return m;
-}
-
-static void refused(usplit_status got, usplit_status expected, const char *words)
-{
-    assert_int_equal(got, expected);
-    if (!strstr(usplit_error_message(), words)) {
-        fail_msg("'%s' is not in '%s'", words, usplit_error_message());
-    }
 }
 
 static void test_defaults(void **state)

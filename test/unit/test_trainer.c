@@ -12,6 +12,8 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "common/folder.h"
+#include "common/must.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 
@@ -28,24 +30,6 @@ typedef struct setup {
     usplit_model *model;
     usplit_trainer *trainer;
 } setup;
-
-static char folder[] = "/tmp/usplit-train-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void must(usplit_status status)
-{
-    if (status != USPLIT_OK) {
-        fail_msg("status %d: %s", status, usplit_error_message());
-    }
-}
 
 static void make_data(setup *s, int threads)
 {
@@ -127,8 +111,8 @@ static void resume_is_exact(void **state)
         for (int64_t i = 0; i < n; i++) {
             must(usplit_trainer_step(half.trainer));
         }
-        must(usplit_trainer_save(half.trainer, file("half.h5")));
-        must(usplit_trainer_resume(rest.trainer, file("half.h5")));
+        must(usplit_trainer_save(half.trainer, in_folder("half.h5")));
+        must(usplit_trainer_resume(rest.trainer, in_folder("half.h5")));
         for (int64_t i = 0; i < m; i++) {
             must(usplit_trainer_step(rest.trainer));
         }
@@ -229,8 +213,8 @@ static void kl_is_known_per_level(void **state)
     for (int64_t i = 0; i < epoch + 1; i++) {
         must(usplit_trainer_step(half.trainer));
     }
-    must(usplit_trainer_save(half.trainer, file("levels.h5")));
-    must(usplit_trainer_resume(rest.trainer, file("levels.h5")));
+    must(usplit_trainer_save(half.trainer, in_folder("levels.h5")));
+    must(usplit_trainer_resume(rest.trainer, in_folder("levels.h5")));
     for (int64_t i = 1; i < epoch; i++) {
         must(usplit_trainer_step(rest.trainer));
     }
@@ -335,12 +319,12 @@ static void cancel_leaves_a_whole_checkpoint(void **state)
     (void)state;
     int calls = 0;
     usplit_trainer_options to = small_training();
-    to.last_file = file("last.h5");
+    to.last_file = in_folder("last.h5");
     to.max_epochs = 500;
     setup s = make(1, USPLIT_FAMILY_HVAE, &to), t = make(1, USPLIT_FAMILY_HVAE, &to);
     assert_int_equal(usplit_trainer_run(s.trainer, stop_at_three, &calls), USPLIT_ERR_CANCELLED);
     assert_true(strlen(usplit_error_message()) > 0);
-    must(usplit_trainer_resume(t.trainer, file("last.h5")));
+    must(usplit_trainer_resume(t.trainer, in_folder("last.h5")));
     same_bits(s.model, t.model);
     assert_int_equal(usplit_trainer_run(t.trainer, call_back, t.trainer), USPLIT_ERR_CANCELLED);
     must(usplit_trainer_step(t.trainer));      // still usable
@@ -367,14 +351,14 @@ static void checkpoint_tests_itself(void **state)
 {
     (void)state;
     usplit_trainer_options to = small_training();
-    to.best_file = file("best.h5");
+    to.best_file = in_folder("best.h5");
     to.max_epochs = 1;
     setup s = make(1, USPLIT_FAMILY_HVAE, &to);
     usplit_model *m;
     double error;
     assert_int_equal(usplit_model_check(s.model, &error), USPLIT_ERR_STATE);
     must(usplit_trainer_run(s.trainer, NULL, NULL));
-    must(usplit_model_load(&m, s.context, file("best.h5")));
+    must(usplit_model_load(&m, s.context, in_folder("best.h5")));
     must(usplit_model_check(m, &error));
     assert_true(error <= 1e-6);
     usplit_model_facts a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
@@ -422,14 +406,14 @@ static void refusals(void **state)
     must(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to));
     usplit_trainer *second;
     assert_int_equal(usplit_trainer_create(&second, s.model, s.dataset, &to), USPLIT_ERR_STATE);
-    must(usplit_trainer_save(s.trainer, file("other.h5")));
+    must(usplit_trainer_save(s.trainer, in_folder("other.h5")));
     drop(&s);
     to.batch = 6;
     s = make(1, 0, &to);
-    assert_int_equal(usplit_trainer_resume(s.trainer, file("other.h5")), USPLIT_ERR_STATE);
-    assert_int_equal(usplit_trainer_resume(s.trainer, file("missing.h5")), USPLIT_ERR_FILE);
-    must(usplit_model_save(s.model, file("model.h5")));
-    assert_int_equal(usplit_trainer_resume(s.trainer, file("model.h5")), USPLIT_ERR_STATE);
+    assert_int_equal(usplit_trainer_resume(s.trainer, in_folder("other.h5")), USPLIT_ERR_STATE);
+    assert_int_equal(usplit_trainer_resume(s.trainer, in_folder("missing.h5")), USPLIT_ERR_FILE);
+    must(usplit_model_save(s.model, in_folder("model.h5")));
+    assert_int_equal(usplit_trainer_resume(s.trainer, in_folder("model.h5")), USPLIT_ERR_STATE);
     must(usplit_trainer_step(s.trainer));
     drop(&s);
 }
@@ -490,13 +474,13 @@ static usplit_status attempt(budget *b)
     cr.n_curves = 1;
     ds.levels = 2;
     ds.validation_fraction = ds.test_fraction = 0.25;
-    to.last_file = file("fault.h5");
+    to.last_file = in_folder("fault.h5");
     status = status ? status : usplit_context_create(&s.context, &co);
     status = status ? status : usplit_dataset_create_critters(&s.dataset, s.context, &cr, &ds);
     status = status ? status : usplit_model_create(&s.model, s.context, &mo);
     status = status ? status : usplit_trainer_create(&s.trainer, s.model, s.dataset, &to);
     status = status ? status : usplit_trainer_step(s.trainer);
-    status = status ? status : usplit_trainer_save(s.trainer, file("fault.h5"));
+    status = status ? status : usplit_trainer_save(s.trainer, in_folder("fault.h5"));
     drop(&s);
     return status;
 }
@@ -601,20 +585,11 @@ static void gradients_are_clipped_by_norm(void **state)
     drop(&free_one);
 }
 
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL;
-}
-
-static int drop_folder(void **state)
+static int tear_down(void **state)
 {
     (void)state;
     static const char *const names[] = {"half.h5", "levels.h5", "last.h5", "best.h5", "other.h5", "model.h5", "fault.h5"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        unlink(file(names[i]));
-    }
-    return rmdir(folder);
+    return remove_files(names, sizeof names / sizeof names[0]);
 }
 
 int main(void)
@@ -638,5 +613,5 @@ int main(void)
         cmocka_unit_test(adamax_vectors),
         cmocka_unit_test(gradients_are_clipped_by_norm),
     };
-    return cmocka_run_group_tests_name("trainer", tests, make_folder, drop_folder);
+    return cmocka_run_group_tests_name("trainer", tests, make_folder, tear_down);
 }

@@ -25,42 +25,14 @@
 #include "cli/zarr/zarr.h"
 #include "cli/zarr/zarr_file.h"
 #include "cli/zarr/zarr_store.h"
-
-static char folder[64];
-
-// A path in the test's folder; the same name gives the same memory.
-static const char *in_folder(const char *name)
-{
-    static char paths[64][300];
-    char path[300];
-    int i = 0;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    while (i < 63 && paths[i][0] != '\0' && strcmp(paths[i], path) != 0) {
-        i++;
-    }
-    memcpy(paths[i], path, sizeof path);
-    return paths[i];
-}
+#include "common/folder.h"
+#include "common/image_files.h"
 
 static void run(const char *format, const char *path)
 {
     char command[400];
     snprintf(command, sizeof command, format, path);
     assert_int_equal(system(command), 0);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/usplit_zarr_XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    run("rm -rf '%s'", folder);
-    return 0;
 }
 
 static float pixel(int64_t place, int64_t channel, int64_t y, int64_t x)
@@ -76,25 +48,6 @@ static image_file *opened(const char *name)
         fail_msg("%s", cli_error_line());
     }
     return file;
-}
-
-static void refused_axes(const char *name, const char *axes, const char *word)
-{
-    image_file *file = NULL;
-    cli_error_clear();
-    if (image_open_axes(&file, name, axes) == 0) {
-        fail_msg("%s was opened; expected a line with '%s'", name, word);
-    }
-    assert_null(file);
-    if (strstr(cli_error_line(), word) == NULL) {
-        fail_msg("'%s' does not say '%s'", cli_error_line(), word);
-    }
-    cli_error_clear();
-}
-
-static void refused(const char *name, const char *word)
-{
-    refused_axes(name, NULL, word);
 }
 
 // ---- Our writer --------------------------------------------------------------------------------------
@@ -303,14 +256,6 @@ typedef struct store {
     int n;
     int64_t shape[5], chunk[5];
 } store;
-
-static void spill(const char *path, const void *data, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
 
 static void spill_text(const char *path, const char *text)
 {
@@ -769,43 +714,6 @@ static void refuses_arrays_in_words(void **state)
 }
 
 // ---- Damage --------------------------------------------------------------------------------------------
-
-// Opens and reads some rows of some pages; whatever happens, it ends, and a failure has its line.
-static int try_all(const char *name)
-{
-    image_file *f = NULL;
-    image_facts facts;
-    cli_error_clear();
-    int rc = image_open(&f, name);
-    if (rc == 0) {
-        image_info(f, &facts);
-        float *row = malloc(sizeof *row * (size_t)facts.width);
-        for (int64_t page = 0; rc == 0 && page < facts.pages && page < 4; page++) {
-            for (int64_t y = 0; rc == 0 && y < facts.height && y < 64; y++) {
-                rc = image_read_rows(f, page, y, 1, row);
-            }
-        }
-        free(row);
-        image_close(f);
-    }
-    if (rc != 0) {
-        assert_true(cli_error_line()[0] != '\0');
-        assert_null(strchr(cli_error_line(), '\n'));
-    }
-    cli_error_clear();
-    return rc;
-}
-
-static unsigned char *slurp(const char *name, size_t *n)
-{
-    unsigned char *data = NULL;
-    size_t room = 0;
-    int64_t length;
-    assert_int_equal(zarr_read_file(name, &data, &room, &length, 1 << 20), 0);
-    assert_true(length > 0);
-    *n = (size_t)length;
-    return data;
-}
 
 static void cut_chunks_fail(void **state)
 {

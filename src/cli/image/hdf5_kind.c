@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -177,7 +176,6 @@ static int take_answer(hdf5_file *file)
 static int open_file(void **out, const image_choice *choice)
 {
     int rc, ends[2] = {-1, -1};
-    struct stat info;
     *out = NULL;
     hdf5_file *file = cli_alloc(1, sizeof *file);
     if (file == NULL) {
@@ -185,11 +183,7 @@ static int open_file(void **out, const image_choice *choice)
     }
     file->socket = -1;
     file->path = cli_format("%s", choice->path);
-    if (stat(file->path, &info) != 0 || S_ISDIR(info.st_mode)) {
-        rc = cli_error(CLI_FAILED, "%s: %s", file->path,
-                       files_is_folder(file->path) ? "is a folder" : "no such file");
-        goto done;
-    }
+    CLI_TRY(files_check_regular(file->path, NULL));
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
         rc = cli_error(CLI_FAILED, "%s: cannot be opened: %s", file->path, strerror(errno));
         goto done;

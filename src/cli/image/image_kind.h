@@ -32,6 +32,65 @@ typedef struct image_kind {
 extern const image_kind tiff_kind, hdf5_kind;
 extern const image_kind zarr_kind;     // zarr/
 
+// Defines NAME_kind, which is read and written, from functions that take a NAME_file and a NAME_writer instead of plain
+// pointers: NAME_open, NAME_close, NAME_info, NAME_page_size, NAME_read_rows, NAME_create, NAME_write_rows, NAME_commit
+// and NAME_writer_free. The other fields follow the name.
+#define IMAGE_KIND(name, ...)                                                                                   \
+    static int name##_kind_open(void **out, const image_choice *choice)                                         \
+    {                                                                                                           \
+        name##_file *file = NULL;                                                                               \
+        int rc = name##_open(&file, choice);                                                                    \
+        *out = file;                                                                                            \
+        return rc;                                                                                              \
+    }                                                                                                           \
+    static void name##_kind_close(void *file)                                                                   \
+    {                                                                                                           \
+        name##_close(file);                                                                                     \
+    }                                                                                                           \
+    static void name##_kind_info(const void *file, image_facts *facts)                                          \
+    {                                                                                                           \
+        name##_info(file, facts);                                                                               \
+    }                                                                                                           \
+    static int name##_kind_page_size(void *file, int64_t page, int64_t *height, int64_t *width)                 \
+    {                                                                                                           \
+        return name##_page_size(file, page, height, width);                                                     \
+    }                                                                                                           \
+    static int name##_kind_read_rows(void *file, int64_t page, int64_t row, int64_t n_rows, float *dst)         \
+    {                                                                                                           \
+        return name##_read_rows(file, page, row, n_rows, dst);                                                  \
+    }                                                                                                           \
+    static int name##_kind_create(void **out, const char *path, const image_layout *layout)                     \
+    {                                                                                                           \
+        name##_writer *writer = NULL;                                                                           \
+        int rc = name##_create(&writer, path, layout);                                                          \
+        *out = writer;                                                                                          \
+        return rc;                                                                                              \
+    }                                                                                                           \
+    static int name##_kind_write_rows(void *writer, int64_t place, int64_t row, int64_t n_rows, const float *src) \
+    {                                                                                                           \
+        return name##_write_rows(writer, place, row, n_rows, src);                                              \
+    }                                                                                                           \
+    static int name##_kind_commit(void *writer, int64_t *saturated)                                             \
+    {                                                                                                           \
+        return name##_commit(writer, saturated);                                                                \
+    }                                                                                                           \
+    static void name##_kind_writer_free(void *writer)                                                           \
+    {                                                                                                           \
+        name##_writer_free(writer);                                                                             \
+    }                                                                                                           \
+    const image_kind name##_kind = {                                                                            \
+        .open = name##_kind_open,                                                                               \
+        .close = name##_kind_close,                                                                             \
+        .info = name##_kind_info,                                                                               \
+        .page_size = name##_kind_page_size,                                                                     \
+        .read_rows = name##_kind_read_rows,                                                                     \
+        .create = name##_kind_create,                                                                           \
+        .write_rows = name##_kind_write_rows,                                                                   \
+        .commit = name##_kind_commit,                                                                           \
+        .writer_free = name##_kind_writer_free,                                                                 \
+        __VA_ARGS__                                                                                             \
+    }
+
 // ---- For all kinds ----------------------------------------------------------------------------------
 
 // The text of --axes, read: letters in order, slowest first, and their sizes where given (0: not).

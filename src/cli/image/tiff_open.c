@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
 #include "cli/files.h"
@@ -130,12 +129,10 @@ static void find_pixel_size(tiff_file *file, const ome_image *ome)
 
 static int open_path(tiff_file *file)
 {
-    struct stat info;
-    if (stat(file->path, &info) != 0 || S_ISDIR(info.st_mode)) {
-        return cli_error(CLI_FAILED, "%s: %s", file->path,
-                         files_is_folder(file->path) ? "is a folder" : "no such file");
+    int rc = files_check_regular(file->path, &file->size);
+    if (rc != 0) {
+        return rc;
     }
-    file->size = (int64_t)info.st_size;
     TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
     if (options == NULL) {
         return cli_error(CLI_FAILED, "%s: out of memory", file->path);
