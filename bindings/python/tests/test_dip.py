@@ -105,6 +105,9 @@ class Run(Case):
         with self.assertRaisesRegex(KeyError, "mine"):
             usplit.dip(mixtures, seed=3, out=out, progress=fail)
         self.assertSame(out, usplit.dip(mixtures, seed=3, iterations=done[0]).channels)
+        out[...] = 0
+        self.interrupted(lambda: usplit.dip(mixtures, out=out), 0.3)
+        self.assertGreater(out.std(), 0)
         stop = threading.Event()
         timer = threading.Timer(0.2, stop.set)
         timer.start()

@@ -63,6 +63,9 @@ class Stream(Case):
             self.assertSame(out.array, expected.channels)
             self.assertEqual(got.info.saturated_pixels, expected.info.saturated_pixels)
             self.assertGreater(out.calls, 1)
+            again = Target((2, 300, 75), dtype)             # of an image in memory, too
+            self.assertIs(trained().split(x, out=again).channels, again)
+            self.assertSame(again.array, expected.channels)
             self.assertSame(trained().split(Slices(x), dtype=dtype).channels, expected.channels)
         with self.assertRaisesRegex(TypeError, "dtype is int16"):
             trained().split(Slices(x), out=Target((2, 300, 75), np.int16))

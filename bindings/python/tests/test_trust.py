@@ -275,6 +275,7 @@ class Calibration(Case):
             learnt().calibrate(frames(), samples=2, progress=lambda p: False)
         with self.assertRaisesRegex(KeyError, "mine"):
             learnt().calibrate(frames(), samples=2, progress=lambda p: {}["mine"])
+        self.interrupted(lambda: learnt().calibrate(frames(), samples=5000))
         with self.assertRaisesRegex(usplit.StateError, "in use by a tiler"):
             learnt().calibrate(frames(), samples=2, progress=lambda p: setattr(learnt(), "calibration", None))
 
