@@ -160,11 +160,12 @@ def text(name: str, value: Any) -> bytes:
 
 def listed(name: str, values: Any, what: str) -> list[Any]:
     try:
-        if not isinstance(values, (str, bytes)):
-            return list(values)
+        each = None if isinstance(values, (str, bytes)) else iter(values)
     except TypeError:
-        pass
-    raise TypeError("%s is %s; accepted: a list of %s" % (name, _errors.shown(values), what))
+        each = None
+    if each is None:
+        raise TypeError("%s is %s; accepted: a list of %s" % (name, _errors.shown(values), what))
+    return list(each)
 
 
 def _one_or_several(values: Any) -> list[Any]:
