@@ -13,7 +13,7 @@
 
 #include "julia_abi.h"
 
-enum { SIDE = 64, CHANNELS = 2, HANDLES = 5 };
+enum { SIDE = 64, CHANNELS = 2, HANDLES = 5, DIP_SIDE = 66 };
 
 static void *library;
 static char folder[512];
@@ -199,13 +199,19 @@ static float pixels[SIDE][SIDE], turned[SIDE][SIDE];                    // [row]
 static float planes[SIDE][SIDE][CHANNELS], julia[CHANNELS][SIDE][SIDE]; // row by row; as Array{Float32,3} lies
 
 // image(a, ...) of USplit.jl
-static jl_usplit_image view(void *data, int64_t channels, int64_t row, int64_t column, int64_t channel)
+static jl_usplit_image view_of(void *data, int64_t side, int64_t channels, int64_t row, int64_t column,
+                               int64_t channel)
 {
     jl_usplit_image v;
     memset(&v, 0xA5, sizeof v);
-    CHECK(CALL(usplit_image_init)(&v, sizeof v, data, USPLIT_TYPE_F32, 1, SIDE, SIDE, channels) == 0);
+    CHECK(CALL(usplit_image_init)(&v, sizeof v, data, USPLIT_TYPE_F32, 1, side, side, channels) == 0);
     v.stride_row = row, v.stride_column = column, v.stride_channel = channel, v.stride_frame = 0;
     return v;
+}
+
+static jl_usplit_image view(void *data, int64_t channels, int64_t row, int64_t column, int64_t channel)
+{
+    return view_of(data, SIDE, channels, row, column, channel);
 }
 
 typedef struct streaming {
@@ -314,6 +320,163 @@ static void files_and_facts(void)
     report("files, facts, text and errors");
 }
 
+// ---- Figures, calibration, Double-DIP ---------------------------------------------------------------
+
+// residual, seams and compare_pair of USplit.jl: arrays with the row fastest, and the same row by row.
+static void figures(void)
+{
+    static float rest[SIDE][SIDE], rest_turned[SIDE][SIDE];
+    double weights[CHANNELS] = {0.75, 0.25};
+    for (int i = 0; i < SIDE; i++) {
+        for (int j = 0; j < SIDE; j++) {
+            pixels[i][j] = turned[j][i] = (float)((i * 7 + j * 3) % 40);
+            for (int c = 0; c < CHANNELS; c++) {
+                planes[i][j][c] = julia[c][j][i] = (float)((i * 5 + j * (11 + c)) % 31);
+            }
+        }
+    }
+    jl_usplit_image x = view(pixels, 1, sizeof pixels[0], 4, 0), xt = view(turned, 1, 4, sizeof turned[0], 0);
+    jl_usplit_image y = view(planes, CHANNELS, sizeof planes[0], sizeof planes[0][0], 4);
+    jl_usplit_image yt = view(julia, CHANNELS, 4, sizeof julia[0][0], sizeof julia[0]);
+    jl_usplit_image r = view(rest, 1, sizeof rest[0], 4, 0), rt = view(rest_turned, 1, 4, sizeof rest_turned[0], 0);
+    jl_usplit_residual_facts f = {.struct_size = sizeof f}, ft = f;
+    CHECK(CALL(usplit_image_residual)(&x, &y, weights, 30.0, &r, &f) == 0);
+    CHECK(CALL(usplit_image_residual)(&xt, &yt, weights, 30.0, &rt, &ft) == 0);
+    CHECK(f.pixels == SIDE * SIDE && f.score > 0 && memcmp(&f, &ft, sizeof f) == 0);
+    int differ = 0;
+    for (int i = 0; i < SIDE; i++) {
+        for (int j = 0; j < SIDE; j++) {
+            float expected = fminf(pixels[i][j], 30) - 0.75f * planes[i][j][0] - 0.25f * planes[i][j][1];  // exact
+            differ += rest[i][j] != expected || rest_turned[j][i] != expected;
+        }
+    }
+    CHECK(differ == 0);
+    CHECK(CALL(usplit_image_residual)(&x, &y, NULL, INFINITY, NULL, &f) == 0 && f.pixels == SIDE * SIDE);
+    jl_usplit_image_seam_facts s = {.struct_size = sizeof s}, st = s;
+    CHECK(CALL(usplit_image_seams)(&x, 16, 3, 5, &s) == 0 && CALL(usplit_image_seams)(&xt, 16, 3, 5, &st) == 0);
+    CHECK(s.row_borders > 0 && s.ratio > 0 && memcmp(&s, &st, sizeof s) == 0);
+    jl_usplit_image_pair_quality q = {.struct_size = sizeof q};
+    CHECK(CALL(usplit_image_compare_pair)(&y, &yt, &q) == 0);
+    CHECK(q.swapped == 0 && q.rmse[0] + q.rmse[1] <= 0 && isinf(q.psnr[1]));
+    report("residual, seams and compare_pair, with the row fastest too");
+}
+
+// A small variational network, trained until its error grows with its deviations.
+static void *make_learnt(void *context, void **dataset)
+{
+    void *model = NULL, *trainer = NULL;
+    OPTIONS(usplit_critter_options, c);
+    OPTIONS(usplit_dataset_options, d);
+    OPTIONS(usplit_model_options, m);
+    OPTIONS(usplit_trainer_options, t);
+    c.n_frames = 24;
+    c.size = SIDE;
+    c.n_curves = 2;
+    c.kinds = 1;
+    c.seed = 1;
+    d.levels = 3;
+    CHECK(CALL(usplit_dataset_create_critters)(dataset, context, &c, &d) == 0);
+    m.levels = m.lc_count = 2;
+    m.filters = m.z_dims[0] = 8;
+    m.patch = 32;
+    CHECK(CALL(usplit_model_create)(&model, context, &m) == 0);
+    t.batch = 8;
+    t.learning_rate = 0.003;
+    t.max_steps = 80;
+    t.max_validation_patches = 1;
+    CHECK(CALL(usplit_trainer_create)(&trainer, model, *dataset, &t) == 0);
+    CHECK(CALL(usplit_trainer_run)(trainer, NULL, NULL) == 0);
+    finalise(TRAINER, trainer);
+    return model;
+}
+
+// calibrate, set_calibration!, calibration, and split_image with deviations = 1, calibrated = 1.
+static void calibrated(void)
+{
+    static float deviating[2 * CHANNELS][SIDE][SIDE], plain[2 * CHANNELS][SIDE][SIDE];
+    void *dataset = NULL, *tiler = NULL, *context = make_context(), *model = make_learnt(context, &dataset);
+    OPTIONS(usplit_tiler_options, o);
+    o.samples = 4;
+    jl_usplit_calibration made = {.struct_size = sizeof made}, got = made;
+    running r = {.thread = pthread_self()};
+    CHECK(CALL(usplit_model_calibrate)(model, dataset, USPLIT_SET_VALIDATION, &o, &made, callback(on_progress), &r) ==
+          0);
+    CHECK(r.calls > 0 && made.samples == 4 && made.slope[0] > 0 && made.slope[1] > 0 && made.residual_score > 0);
+    running stopped = {.thread = pthread_self(), .stop_at = 1};
+    CHECK(CALL(usplit_model_calibrate)(model, dataset, USPLIT_SET_VALIDATION, &o, &got, callback(on_progress),
+                                       &stopped) == USPLIT_ERR_CANCELLED);
+    jl_usplit_model_facts facts = {.struct_size = sizeof facts};
+    CHECK(CALL(usplit_model_info)(model, &facts) == 0 && facts.has_calibration == 0);
+    CHECK(CALL(usplit_model_get_calibration)(model, &got) == USPLIT_ERR_STATE);
+    CHECK(CALL(usplit_model_set_calibration)(model, &made) == 0);
+    CHECK(CALL(usplit_model_get_calibration)(model, &got) == 0 && memcmp(&made, &got, sizeof made) == 0);
+    jl_usplit_image src = view(turned, 1, 4, sizeof turned[0], 0);
+    o.deviations = 1;
+    for (int i = 0; i < 2; i++) {
+        void *out = i == 0 ? (void *)plain : (void *)deviating;
+        jl_usplit_image dst = view(out, 2 * CHANNELS, 4, sizeof plain[0][0], sizeof plain[0]);
+        jl_usplit_tiler_result result = {.struct_size = sizeof result};
+        o.calibrated = i;
+        CHECK(CALL(usplit_tiler_create)(&tiler, model, &o) == 0);
+        CHECK(CALL(usplit_tiler_run)(tiler, &src, &dst, &result, NULL, NULL) == 0);
+        CHECK(result.calibrated == i && result.input_distance > 0);
+        finalise(TILER, tiler);
+    }
+    int differ = 0;
+    for (int c = 0; c < 2 * CHANNELS; c++) {
+        for (int k = 0; k < SIDE * SIDE; k++) {
+            double is = (double)deviating[c][k / SIDE][k % SIDE], was = (double)plain[c][k / SIDE][k % SIDE];
+            double expected = c < CHANNELS ? was
+                                           : fmax(made.slope[c - CHANNELS] * was + made.offset[c - CHANNELS], 0);
+            differ += !(fabs(is - expected) <= 1e-6 * (1 + fabs(expected)));    // float, rounded once
+        }
+    }
+    CHECK(differ == 0);
+    CHECK(CALL(usplit_model_set_calibration)(model, NULL) == 0);
+    CHECK(CALL(usplit_model_get_calibration)(model, &got) == USPLIT_ERR_STATE);
+    finalise(CONTEXT, context);
+    finalise(DATASET, dataset);
+    finalise(MODEL, model);
+    report("calibrated deviations");
+}
+
+// dip_mix and dip, with the row fastest.
+static void double_dip(void)
+{
+    static float pair[2][DIP_SIDE][DIP_SIDE], mixed[2][DIP_SIDE][DIP_SIDE], estimates[2][DIP_SIDE][DIP_SIDE],
+        again[2][DIP_SIDE][DIP_SIDE];
+    const int64_t side = DIP_SIDE, row = 4, column = sizeof pair[0][0], channel = sizeof pair[0];
+    void *context = make_context();
+    for (int i = 0; i < DIP_SIDE; i++) {
+        for (int j = 0; j < DIP_SIDE; j++) {
+            pair[0][j][i] = (float)(i % 9 * 10);
+            pair[1][j][i] = (float)(j % 13 * 7);
+        }
+    }
+    OPTIONS(usplit_dip_options, o);
+    o.mix[0] = 0.5;
+    o.mix[1] = 0.25;
+    o.iterations = 3;
+    jl_usplit_image p = view_of(pair, side, 2, row, column, channel), m = view_of(mixed, side, 2, row, column, channel);
+    jl_usplit_image e = view_of(estimates, side, 2, row, column, channel);
+    CHECK(CALL(usplit_dip_mix)(&p, &m, &o) == 0);
+    CHECK(fabs((double)mixed[1][3][5] - (0.25 * (double)pair[0][3][5] + 0.75 * (double)pair[1][3][5])) < 1e-5);
+    jl_usplit_dip_result result = {.struct_size = sizeof result};
+    running r = {.thread = pthread_self()};
+    CHECK(CALL(usplit_dip_run)(context, &m, &e, &o, &result, callback(on_progress), &r) == 0);
+    CHECK(r.newest == 3 && result.iterations == 3 && result.mode == USPLIT_DIP_TWO && result.psnr > 0);
+    // Stopped: the array has the best so far.
+    jl_usplit_image best = view_of(again, side, 2, row, column, channel);
+    running stopped = {.thread = pthread_self(), .stop_at = 1};
+    CHECK(CALL(usplit_dip_run)(context, &m, &best, &o, &result, callback(on_progress), &stopped) ==
+          USPLIT_ERR_CANCELLED);
+    CHECK(result.iterations == 1 && again[0][3][5] > 0);
+    jl_usplit_image one = view_of(mixed, side, 1, row, column, 0);      // a matrix: one mixture
+    CHECK(CALL(usplit_dip_run)(context, &one, &e, &o, NULL, NULL, NULL) == 0);
+    finalise(CONTEXT, context);
+    report("Double-DIP: mixed, run, stopped");
+}
+
 // ---- Finalisers -------------------------------------------------------------------------------------
 
 typedef struct sweep {
@@ -388,10 +551,13 @@ int main(int argc, char **argv)
         return 1;
     }
     snprintf(folder, sizeof folder, "%s", argv[2]);
-    printf("1..5\n");
+    printf("1..8\n");
     train_with_progress();
     split_images();
     files_and_facts();
+    figures();
+    calibrated();
+    double_dip();
     finalisers_in_any_order();
     finalisers_in_a_callback();
     return 0;

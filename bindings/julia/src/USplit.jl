@@ -20,6 +20,7 @@ using Libdl
 
 export Context, Dataset, Model, Trainer, Tiler, USplitError
 export critters, load, save, info, fit!, step!, cancel, plan, split_image, split_rows, compare, mixed, devices
+export compare_pair, residual, seams, calibrate, calibration, set_calibration!, dip, dip_mix
 
 # ---- The library ------------------------------------------------------------------------------------------------
 
@@ -220,6 +221,38 @@ function compare(target::StridedMatrix, prediction::StridedMatrix)
     end
 end
 
+"The same of two channels (rows x columns x 2) whose order is not known, as `dip` gives them."
+function compare_pair(truth::StridedArray{<:Pixel,3}, prediction::StridedArray{<:Pixel,3})
+    GC.@preserve truth prediction begin
+        t, p = Ref(target(truth)), Ref(target(prediction))
+        ask(quality -> usplit_image_compare_pair(t, p, quality), usplit_image_pair_quality)
+    end
+end
+
+"Are the borders of tiles visible in a predicted plane? tile: `plan(t, height, width).inner`; row, column: where some
+tile begins, from 0, if the plane is a crop. Gives usplit_image_seam_facts."
+function seams(plane::StridedMatrix{<:Pixel}, tile::Integer; row::Integer = 0, column::Integer = 0)
+    GC.@preserve plane begin
+        p = Ref(source(plane))
+        ask(facts -> usplit_image_seams(p, tile, row, column, facts), usplit_image_seam_facts)
+    end
+end
+
+"What planes (rows x columns x channels) leave of the image that was split: min(a, clip_value) - the sum of weight x
+plane. Returns it and its figures. weights: a number per plane, of `info(m).mixture_weight`; nothing: their mean.
+clip_value: that of the tiler's result."
+function residual(a::StridedMatrix{<:Pixel}, planes::StridedArray{<:Pixel,3}; weights = nothing, clip_value = Inf)
+    w = weights === nothing ? C_NULL : Float64[weights...]
+    w === C_NULL || length(w) == size(planes, 3) ||
+        throw(ArgumentError("weights has $(length(w)) numbers; accepted: $(size(planes, 3)), one per plane"))
+    rest = Matrix{Float32}(undef, size(a, 1), size(a, 2))
+    facts = GC.@preserve a planes rest begin
+        x, y, r = Ref(source(a)), Ref(target(planes)), Ref(source(rest))
+        ask(f -> usplit_image_residual(x, y, w, clip_value, r, f), usplit_residual_facts)
+    end
+    rest, facts
+end
+
 # ---- Dataset --------------------------------------------------------------------------------------------------------
 
 dataset_options(changes) = options(usplit_dataset_options, usplit_dataset_options_init; changes...)
@@ -309,7 +342,8 @@ plan(t::Tiler, height::Integer, width::Integer) =
     ask(cost -> usplit_tiler_plan(t, height, width, cost), usplit_tiler_cost)
 
 "Splits rows x columns into rows x columns x channels, or a stack (x frames) frame by frame. Returns the planes and what
-the run did. `channels` is that of the model."
+the run did. `channels` is that of the model, or twice that for a tiler with deviations = 1: as many planes of standard
+deviations follow."
 function split_image(t::Tiler, a::StridedArray{<:Pixel}, channels::Integer; progress = nothing)
     ndims(a) in (2, 3) || throw(ArgumentError("the image has $(ndims(a)) axes; accepted: rows, columns (, frames)"))
     planes = Array{Float32}(undef, size(a, 1), size(a, 2), channels, size(a)[3:end]...)
@@ -320,8 +354,10 @@ function split_image(t::Tiler, a::StridedArray{<:Pixel}, channels::Integer; prog
     end
     planes, result[]
 end
-split_image(m::Model, a::StridedArray{<:Pixel}; progress = nothing, changes...) =
-    split_image(Tiler(m; changes...), a, info(m).channels; progress = progress)
+function split_image(m::Model, a::StridedArray{<:Pixel}; progress = nothing, deviations::Integer = 0, changes...)
+    channels = info(m).channels * (deviations == 0 ? 1 : 2)
+    split_image(Tiler(m; deviations = deviations, changes...), a, channels; progress = progress)
+end
 
 mutable struct Streaming
     read!::Any
@@ -370,6 +406,52 @@ function split_rows(read!, write, t::Tiler, height::Integer, width::Integer, cha
         end
     end
     result[]
+end
+
+# ---- Calibration ----------------------------------------------------------------------------------------------------
+
+"Fits the real error of a set's frames, which must not have been trained on, to the deviations over samples or shifts:
+calibrate(m, d; samples = 20). Further options: fields of usplit_tiler_options. The model is not changed."
+function calibrate(m::Model, d::Dataset; set::Symbol = :validation, progress = nothing, changes...)
+    o, roots = options(usplit_tiler_options, usplit_tiler_options_init; changes...)
+    made, which = Ref(empty_struct(usplit_calibration)), constant(:set, set)
+    GC.@preserve roots long(
+        (callback, user) -> usplit_model_calibrate(m, d, which, Ref(o), made, callback, user), progress)
+    made[]
+end
+
+"The model's calibration, or nothing. `save` writes it, Tiler(m; deviations = 1, calibrated = 1) applies it."
+calibration(m::Model) = info(m).has_calibration == 0 ? nothing :
+                        ask(out -> usplit_model_get_calibration(m, out), usplit_calibration)
+"What `calibrate` returned is kept in the model; nothing removes it."
+set_calibration!(m::Model, c::usplit_calibration) = check(usplit_model_set_calibration(m, Ref(c)))
+set_calibration!(m::Model, ::Nothing) = check(usplit_model_set_calibration(m, C_NULL))
+
+# ---- Double-DIP: one image apart without training -------------------------------------------------------------------
+
+"Mixtures of two known structures (rows x columns x 2) to try `dip` on: mix[i] * first + (1 - mix[i]) * second."
+function dip_mix(pair::StridedArray{<:Pixel,3}, mix = (0.5, 0.3))
+    length(mix) in (1, 2) || throw(ArgumentError("mix has $(length(mix)) numbers; accepted: 1 or 2"))
+    o, _ = options(usplit_dip_options, usplit_dip_options_init; mix = mix)
+    mixtures = Array{Float32}(undef, size(pair, 1), size(pair, 2), length(mix))
+    GC.@preserve pair mixtures check(usplit_dip_mix(Ref(target(pair)), Ref(target(mixtures)), Ref(o)))
+    mixtures
+end
+
+"Splits one image, or two mixtures of the same structures (rows x columns x 2), into two estimates, rows x columns x 2:
+minutes to hours, on a context of the CPU. Options: fields of usplit_dip_options. Returns the estimates and what the run
+did; score them by `compare_pair`. planes: an array for them, which has the best so far when `progress` stops the run."
+function dip(c::Context, mixtures::StridedArray{<:Pixel}; progress = nothing,
+             planes = Array{Float32}(undef, size(mixtures, 1), size(mixtures, 2), 2), changes...)
+    ndims(mixtures) in (2, 3) ||
+        throw(ArgumentError("mixtures has $(ndims(mixtures)) axes; accepted: rows, columns (, 2)"))
+    o, roots = options(usplit_dip_options, usplit_dip_options_init; changes...)
+    result = Ref(empty_struct(usplit_dip_result))
+    GC.@preserve roots mixtures planes begin
+        src, dst = Ref(ndims(mixtures) == 2 ? source(mixtures) : target(mixtures)), Ref(target(planes))
+        long((callback, user) -> usplit_dip_run(c, src, dst, Ref(o), result, callback, user), progress)
+    end
+    planes, result[]
 end
 
 end

@@ -2,6 +2,7 @@
 import functools
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,16 @@ class Case(unittest.TestCase):
         made = tempfile.TemporaryDirectory()
         self.addCleanup(made.cleanup)
         return pathlib.Path(made.name)
+
+    def interrupted(self, call, seconds=0.1):
+        """As by Ctrl-C after that time."""
+        def handle(*_):
+            raise KeyboardInterrupt
+        before = signal.signal(signal.SIGALRM, handle)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        with self.assertRaises(KeyboardInterrupt):
+            call()
 
     def assertSame(self, a, b):
         """Equal to the bit."""

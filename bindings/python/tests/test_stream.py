@@ -63,6 +63,9 @@ class Stream(Case):
             self.assertSame(out.array, expected.channels)
             self.assertEqual(got.info.saturated_pixels, expected.info.saturated_pixels)
             self.assertGreater(out.calls, 1)
+            again = Target((2, 300, 75), dtype)             # of an image in memory, too
+            self.assertIs(trained().split(x, out=again).channels, again)
+            self.assertSame(again.array, expected.channels)
             self.assertSame(trained().split(Slices(x), dtype=dtype).channels, expected.channels)
         with self.assertRaisesRegex(TypeError, "dtype is int16"):
             trained().split(Slices(x), out=Target((2, 300, 75), np.int16))
@@ -104,8 +107,10 @@ class Stream(Case):
                                         (lambda row, n: "text", full, usplit.ArgumentError, "returned  pixels")):
             with self.assertRaisesRegex(kind, line):
                 tiler.stream(read, write, 200, 75)
-        with self.assertRaisesRegex(ValueError, "strings? to float|could not convert"):
-            tiler.stream(lambda row, n: np.full((n, 75), "x"), full, 200, 75)
+        for pixels, line in (("x", "dtype <U1"), (1j, "dtype complex128"), (np.ma.masked, "a mask")):
+            with self.assertRaisesRegex(TypeError, r"read\(0, \d+\) has %s; accepted: real numbers" % line):
+                tiler.stream(lambda row, n: np.ma.array(np.zeros((n, 75)), mask=True) if pixels is np.ma.masked else
+                             np.full((n, 75), pixels), full, 200, 75)
         with self.assertRaisesRegex(usplit.NumericError, "row"):
             tiler.stream(lambda row, n: np.full((n, 75), np.inf), full, 200, 75)
         self.assertSame(tiler.split(x).channels, trained().split(x).channels)      # still usable

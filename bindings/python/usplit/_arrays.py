@@ -30,11 +30,16 @@ class Axes:
         n = len(shape)
         if axes is None and n not in default:
             raise shape_error("%s has %d axes: say which, axes=\"TCYX\" for example" % (name, n))
+        if axes is not None and not isinstance(axes, str):
+            raise TypeError("%s: axes is %s; accepted: a letter for each axis, \"TYX\" for example"
+                            % (name, _errors.shown(axes)))
         letters = (default[n] if axes is None else axes).upper()
         if len(letters) != n:
             raise shape_error("%s has %d axes, %s, and axes is %r: one letter for each" % (name, n, tuple(shape), axes))
         if set(letters) - set("TZCYX") or len(set(letters)) != n or not {"Y", "X"} <= set(letters):
             raise shape_error("%s: axes is %r; accepted: Y and X, and any of T, Z, C, each once" % (name, axes))
+        if 0 in shape:
+            raise shape_error("%s is %s; accepted: 1 or more along each axis" % (name, tuple(shape)))
         self.letters = letters
         self.shape = tuple(int(s) for s in shape)
         self.y, self.x, self.c = letters.index("Y"), letters.index("X"), letters.find("C")
@@ -63,6 +68,11 @@ class Axes:
             at[i] = number
         at[self.y], at[self.x] = rows, slice(None)
         return tuple(at)
+
+    def plane(self, array: np.ndarray, frame: Sequence[int]) -> np.ndarray:
+        """One frame's only channel, rows x columns; a view."""
+        plane = array[self.index(frame, slice(None))]
+        return plane if self.y < self.x else plane.T
 
 
 def check_array(array: Any, name: str) -> np.ndarray:
@@ -107,11 +117,61 @@ def view(array: np.ndarray, axes: Axes, name: str, writable: bool = False) -> tu
 
 def out_dtype(dtype: Any, source: Any) -> np.dtype:
     """`dtype` of a result: a type of the library's, or "same" for that of the source."""
-    wanted = np.dtype(source if isinstance(dtype, str) and dtype == "same" else dtype)
-    if wanted not in _TYPES:
-        raise TypeError("dtype is %s; accepted: float32, uint8, uint16, or 'same' with an image of such a type"
-                        % wanted)
-    return wanted
+    wanted = source if isinstance(dtype, str) and dtype == "same" else dtype
+    try:
+        if wanted is not None and np.dtype(wanted) in _TYPES:
+            return np.dtype(wanted)
+    except Exception:                   # numpy raises what it likes for what is no type
+        pass
+    raise TypeError("dtype is %s; accepted: float32, uint8, uint16, or 'same' with an image of such a type"
+                    % (wanted if isinstance(wanted, np.dtype) else _errors.shown(wanted)))
+
+
+def numbers(values: Any, name: str) -> np.ndarray:
+    """Real numbers of any type, as an array."""
+    array = np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray) or array.dtype.kind not in "buif":
+        raise TypeError("%s has %s; accepted: real numbers, without a mask" % (
+            name, "a mask" if isinstance(values, np.ma.MaskedArray) else "dtype %s" % array.dtype))
+    return array
+
+
+def pixels(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """What a caller's function returned for some pixels."""
+    array = np.asarray(values)
+    if array.shape != shape:
+        raise shape_error("%s returned %s pixels; accepted: %s" % (name, " x ".join(map(str, array.shape)),
+                                                                   " x ".join(map(str, shape))))
+    return numbers(values, name)
+
+
+def asked(target: Any) -> bool:
+    """True, or an array to write to; not False or None."""
+    return bool(target) if isinstance(target, (bool, np.bool_)) else target is not None
+
+
+def takes_slices(target: Any) -> bool:
+    return hasattr(target, "shape") and hasattr(target, "__setitem__")
+
+
+def check_target(target: Any, shape: tuple[int, ...], name: str, axes: str) -> Any:
+    """A caller's array, or what takes slices like one, for results of that shape."""
+    if not takes_slices(target) or isinstance(target, np.ma.MaskedArray):
+        raise TypeError("%s is a %s; accepted: an array, or anything that takes slices, of shape %s, axes %s"
+                        % (name, type(target).__name__, shape, axes))
+    if tuple(target.shape) != shape:
+        raise shape_error("%s is %s; accepted: %s, axes %s" % (name, tuple(target.shape), shape, axes))
+    if isinstance(target, np.ndarray) and not target.flags.writeable:
+        raise _errors.argument("%s is read-only" % name)
+    return target
+
+
+def check_float_target(target: Any, shape: tuple[int, ...], name: str, axes: str) -> Any:
+    """The same for numbers that may be negative or small, which no integers hold."""
+    check_target(target, shape, name, axes)
+    if isinstance(target, np.ndarray) and target.dtype.kind != "f":
+        raise TypeError("%s has dtype %s; accepted: float32, or other floating-point numbers" % (name, target.dtype))
+    return target
 
 
 def cast(planes: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
@@ -121,13 +181,3 @@ def cast(planes: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
     top = np.iinfo(dtype).max
     cut = int(np.count_nonzero(~((planes >= -0.5) & (planes < top + 0.5))))
     return np.clip(np.rint(np.nan_to_num(planes, nan=0.0)), 0, top).astype(dtype), cut
-
-
-def residual(image: Any, planes: Any, channel_axis: int, divisor: int) -> np.ndarray:
-    """image - sum of the planes over their channels / divisor, float32, added up in a fixed order."""
-    channels = np.moveaxis(planes, channel_axis, 0)
-    total = channels[0].astype(np.float32)
-    for one in channels[1:]:
-        total += one
-    total /= np.float32(divisor)
-    return np.subtract(image, total, dtype=np.float32, casting="unsafe")

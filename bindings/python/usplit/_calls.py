@@ -16,6 +16,11 @@ from typing import Any, Callable, Iterator
 from ._errors import Error
 
 
+def check_function(value: Any, name: str) -> None:
+    if not callable(value):
+        raise TypeError("%s is a %s; accepted: a function" % (name, type(value).__name__))
+
+
 class Call:
     """One long call. `cancel` is called, without arguments, when a signal handler raised."""
 

@@ -8,7 +8,8 @@ import threading
 from typing import Any, Callable
 
 from . import _abi, _structs
-from ._handles import Handle
+from ._calls import check_function
+from ._handles import Handle, expect
 from ._library import lib
 from ._structs import Facts
 
@@ -48,7 +49,9 @@ class Context(Handle):
                  log: bool | Callable[[int, str], Any] | None = None, **options: Any) -> None:
         options.update(device=device, threads=threads, precision=precision, deterministic=deterministic)
         struct = _structs.make(_abi.usplit_context_options, options, "Context")
-        if log:
+        if log is not None and log is not False:
+            if log is not True:
+                check_function(log, "log")
             struct.log = _log_callback(log)
         out = ctypes.POINTER(_abi.usplit_context)()
         lib.usplit_context_create(ctypes.byref(out), ctypes.byref(struct))
@@ -73,6 +76,11 @@ def default_context() -> Context:
         if _default is None or _default.closed or _default._state.pid != os.getpid():
             _default = Context()
         return _default
+
+
+def chosen(context: Context | None) -> Context:
+    """The argument `context`, or the default one."""
+    return default_context() if context is None else expect(context, Context, "context")
 
 
 def devices() -> list[Facts]:

@@ -8,8 +8,8 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from . import _abi, _arrays, _structs
-from ._calls import Call
-from ._context import Context, default_context
+from ._calls import Call, check_function
+from ._context import Context, chosen
 from ._handles import Handle
 from ._library import lib
 from ._structs import Facts
@@ -40,7 +40,7 @@ class Dataset(Handle):
     @classmethod
     def _make(cls, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any],
               context: Context | None, call: Call | None = None) -> "Dataset":
-        context = context or default_context()
+        context = chosen(context)
         struct = _structs.make(_DATASET, options, "Dataset")
         out = _POINTER()
         self = cls.__new__(cls)
@@ -64,7 +64,7 @@ class Dataset(Handle):
             views = [_arrays.view(arrays, layout, "arrays")]
         else:
             views = []
-            for i, array in enumerate(arrays):
+            for i, array in enumerate(_structs.listed("arrays", arrays, "numpy arrays")):
                 name = "arrays[%d]" % i
                 _arrays.check_array(array, name)
                 views.append(_arrays.view(array, _arrays.Axes(array.shape, axes, name), name))
@@ -80,29 +80,35 @@ class Dataset(Handle):
         frame_size is (height, width), or a function of the frame where sizes differ. With unpaired=1, channel_frames
         are the numbers of frames of each channel; frames are numbered through all of them. An exception of either
         function ends the call and arrives as it is."""
-        size_of = frame_size if callable(frame_size) else lambda _frame: frame_size
+        check_function(read, "read")
         call = Call()
+
+        def size_of(frame):
+            given = frame_size(frame) if callable(frame_size) else frame_size
+            size = _structs.listed("frame_size", given, "height and width")
+            if len(size) != 2:
+                raise _arrays.shape_error("frame_size has %d numbers; accepted: height and width" % len(size))
+            return tuple(_structs.integer("frame_size", side) for side in size)
 
         def size(frame, height, width, _user):
             height[0], width[0] = size_of(frame)
 
         def fill(frame, channel, dst, _user):
-            height, width = size_of(frame)
-            plane = np.asarray(read(frame, channel))
-            if plane.shape != (height, width):
-                raise _arrays.shape_error("read(%d, %d) returned %s pixels; accepted: %d x %d"
-                                          % (frame, channel, " x ".join(map(str, plane.shape)), height, width))
-            np.ctypeslib.as_array(dst, (height, width))[...] = plane
+            size = size_of(frame)
+            plane = _arrays.pixels(read(frame, channel), size, "read(%d, %d)" % (frame, channel))
+            np.ctypeslib.as_array(dst, size)[...] = plane
 
         reader = _structs.empty(_abi.usplit_dataset_reader)
         reader.frame_size = call.callback(_abi.usplit_dataset_reader_frame_size, size)
         reader.read = call.callback(_abi.usplit_dataset_reader_read, fill)
         _structs.fill(reader, {"n_frames": n_frames, "n_channels": n_channels}, "from_reader")
         if channel_frames is not None:
-            if len(channel_frames) != n_channels:
+            numbers = [_structs.integer("channel_frames", n)
+                       for n in _structs.listed("channel_frames", channel_frames, "integers")]
+            if len(numbers) != n_channels:
                 raise _arrays.shape_error("channel_frames has %d numbers; accepted: %d, one per channel"
-                                          % (len(channel_frames), n_channels))
-            own = (ctypes.c_int64 * n_channels)(*channel_frames)
+                                          % (len(numbers), n_channels))
+            own = (ctypes.c_int64 * len(numbers))(*numbers)
             reader.channel_frames = own         # kept by the struct
         return cls._make(lib.usplit_dataset_create_reader, (ctypes.byref(reader),), options, context, call)
 
@@ -110,8 +116,8 @@ class Dataset(Handle):
     def open(cls, file: str | os.PathLike, path_in_file: str | None = None, *, context: Context | None = None,
              **options: Any) -> "Dataset":
         """From a data set of an HDF5 file ("/frames" if not named): frames x channels x height x width."""
-        where = None if path_in_file is None else _structs._text("path_in_file", path_in_file)
-        return cls._make(lib.usplit_dataset_open, (_structs._text("file", file), where), options, context)
+        where = None if path_in_file is None else _structs.text("path_in_file", path_in_file)
+        return cls._make(lib.usplit_dataset_open, (_structs.text("file", file), where), options, context)
 
     @classmethod
     def critters(cls, *, context: Context | None = None, **options: Any) -> "Dataset":
@@ -142,6 +148,8 @@ class Dataset(Handle):
 
     def frame(self, frame: int, channel: int, level: int = 0) -> np.ndarray:
         """One clipped channel of a frame, at a level of the pyramid (0: full resolution)."""
+        frame, channel = _structs.integer("frame", frame), _structs.integer("channel", channel)
+        level = _structs.integer("level", level, ctypes.c_int32)
         height, width = ctypes.c_int64(), ctypes.c_int64()
         size = ctypes.byref(height), ctypes.byref(width)
         lib.usplit_dataset_get_frame(self._pointer, frame, channel, level, None, *size)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ._arrays import Axes
 from ._calls import Call
 from ._context import Context
 from ._errors import Cancelled
+from ._handles import expect
 from ._library import lib
 from ._tiler import Result
 
@@ -45,11 +46,12 @@ def dip(mixtures: np.ndarray, axes: str | None = None, *, iterations: int | None
     shape = (2,) + source.size
     if out is None:
         out = np.empty(shape, np.float32)
-    if tuple(out.shape) != shape:
-        raise _arrays.shape_error("out is %s; accepted: %s, axes CYX" % (tuple(out.shape), shape))
+    _arrays.check_array(out, "out")
+    _arrays.check_target(out, shape, "out", "CYX")
     src, _kept = _arrays.view(mixtures, source, "mixtures")
     dst, out = _arrays.view(out, Axes(shape, "CYX", "out"), "out", writable=True)
-    made = None if context is not None else Context("cpu", threads=1)
+    made = Context("cpu", threads=1) if context is None else None
+    where = made or expect(context, Context, "context")
     facts = _structs.empty(_abi.usplit_dip_result)
 
     def result() -> Result:
@@ -58,7 +60,7 @@ def dip(mixtures: np.ndarray, axes: str | None = None, *, iterations: int | None
     try:
         with _progress.reporter(progress) as report:
             call = Call()
-            call.run(lib.usplit_dip_run, (context or made)._pointer, ctypes.byref(src), ctypes.byref(dst),
+            call.run(lib.usplit_dip_run, where._pointer, ctypes.byref(src), ctypes.byref(dst),
                      ctypes.byref(struct), ctypes.byref(facts), _progress.callback(call, report), None)
     except Cancelled as stop:
         stop.result = result()      # type: ignore[attr-defined]
@@ -74,7 +76,7 @@ def dip_mix(pair: np.ndarray, mix: Sequence[float] = (0.5, 0.3), axes: str = "CY
     second, float32, channels x rows x columns."""
     _arrays.check_array(pair, "pair")
     layout = Axes(pair.shape, axes, "pair")
-    shares = [float(m) for m in mix]
+    shares = _structs.reals("mix", mix)
     if len(shares) not in (1, 2):
         raise _arrays.shape_error("mix has %d numbers; accepted: 1 or 2, one per mixture" % len(shares))
     struct = _structs.make(_abi.usplit_dip_options, {}, "dip_mix")

@@ -1,6 +1,8 @@
 """Exceptions: one class per group of status codes, each also the Python class that fits it."""
 from __future__ import annotations
 
+from typing import Any
+
 from . import _abi
 
 _NAMES = {value: name for name, value in vars(_abi).items() if name.startswith("USPLIT_ERR_")}
@@ -64,6 +66,12 @@ class UnusualInput(UserWarning):
 
 _GROUPS = {1: ArgumentError, 2: OutOfMemoryError, 3: FileError, 4: DeviceError, 5: StateError, 6: NumericError,
            9: InternalError}
+
+
+def shown(value: Any) -> str:
+    """A value in a message: one line, not too long."""
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def of_status(status: int, message: str) -> Error:

@@ -29,6 +29,13 @@ def _free(free, state: _State, _keep) -> None:
         free(state.pointer)
 
 
+def expect(value: Any, kind: type, name: str) -> Any:
+    """The argument `name`, which must be a handle of that kind."""
+    if not isinstance(value, kind):
+        raise TypeError("%s is a %s; accepted: a usplit.%s" % (name, type(value).__name__, kind.__name__))
+    return value
+
+
 class Handle:
     _noun = "handle"
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 import numpy as np
 
-from . import _abi, _errors, _progress, _structs
+from . import _abi, _arrays, _errors, _progress, _structs
 from ._calls import Call
-from ._context import Context, default_context
-from ._handles import Handle
+from ._context import Context, chosen
+from ._dataset import Dataset
+from ._handles import Handle, expect
 from ._library import lib
 from ._structs import Facts
 from ._tiler import Result, Tiler
 
 if TYPE_CHECKING:
-    from ._dataset import Dataset
     from ._trainer import Trainer
 
 _POINTER = ctypes.POINTER(_abi.usplit_model)
@@ -39,7 +39,7 @@ class Model(Handle):
     _training = False
     _version = 0                        # of the parameters: tilers made from another one are made anew
     _trainer: weakref.ref[Trainer] | None = None
-    _spare: tuple[Any, Tiler] | None = None
+    _spare: tuple[bytes, Tiler] | None = None
 
     def __init__(self) -> None:
         raise TypeError("use Model.load or Model.create")
@@ -61,7 +61,7 @@ class Model(Handle):
         """A fresh model. Families: "hvae", "hae", "unet", "bravenet"; variants: "vanilla", "lean", "regular", "deep",
         "context_aware". What is left out has the published value. Further options by the names of
         usplit_model_options: dropout, blocks, activation, logvar, merge, kl, latent_scale, ..."""
-        context = context or default_context()
+        context = chosen(context)
         options.update(family=family, variant=variant, levels=levels, lc_count=lc_count, filters=filters, patch=patch,
                        channels=channels, z_dims=z_dims, seed=seed)
         struct = _structs.make(_abi.usplit_model_options, options, "Model.create")
@@ -72,15 +72,15 @@ class Model(Handle):
     @classmethod
     def load(cls, path: str | os.PathLike, *, context: Context | None = None) -> "Model":
         """Reads a model file. Anything missing or altered in it is a FileError with a line that names it."""
-        context = context or default_context()
+        context = chosen(context)
         out = _POINTER()
-        lib.usplit_model_load(ctypes.byref(out), context._pointer, _structs._text("path", path))
+        lib.usplit_model_load(ctypes.byref(out), context._pointer, _structs.text("path", path))
         return cls._wrap(out, context)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a model file whole: under another name beside it, then renamed."""
         with self._quiet() as pointer:
-            lib.usplit_model_save(pointer, _structs._text("path", path))
+            lib.usplit_model_save(pointer, _structs.text("path", path))
 
     # ---- Who may do what, when
 
@@ -156,9 +156,10 @@ class Model(Handle):
 
     @channel_names.setter
     def channel_names(self, names: Sequence[str]) -> None:
-        if len(names) != self._n_channels:
-            raise _errors.argument("%d channel names; the model has %d channels" % (len(names), self._n_channels))
-        self.set_normalisation(channel_names=list(names))
+        listed = _structs.listed("channel_names", names, "names")
+        if len(listed) != self._n_channels:
+            raise _errors.argument("%d channel names; the model has %d channels" % (len(listed), self._n_channels))
+        self.set_normalisation(channel_names=listed)
 
     def set_normalisation(self, **values: Any) -> None:
         """clip_value, input_mean, input_deviation, target_mean, target_deviation, padding, padding_value, pixel_size,
@@ -186,8 +187,9 @@ class Model(Handle):
 
     def _shape_of(self, name: str) -> tuple[int, ...]:
         shapes = self.parameters
-        if name not in shapes:
-            raise _errors.argument("the model has no parameter %r" % name)
+        if not isinstance(name, str) or name not in shapes:
+            raise _errors.argument("the model has no parameter %s; accepted: a name in model.parameters"
+                                   % _errors.shown(name))
         return shapes[name]
 
     def get_parameter(self, name: str) -> np.ndarray:
@@ -197,10 +199,11 @@ class Model(Handle):
         return out
 
     def set_parameter(self, name: str, values: Any) -> None:
-        array = np.ascontiguousarray(values, np.float32)
-        if array.shape != self._shape_of(name):
+        shape = self._shape_of(name)
+        array = np.ascontiguousarray(_arrays.numbers(values, "values"), np.float32)
+        if array.shape != shape:
             raise _errors.ArgumentError(_abi.USPLIT_ERR_SHAPE, "%r has shape %s; given: %s"
-                                        % (name, self._shape_of(name), array.shape))
+                                        % (name, shape, array.shape))
         with self._changing() as pointer:
             lib.usplit_model_set_parameter(pointer, name.encode(), array.ctypes.data_as(_FLOATS), array.size)
 
@@ -235,6 +238,10 @@ class Model(Handle):
                 raise TypeError("calibration is a %s; accepted: what Model.calibrate returned, or None"
                                 % type(facts).__name__)
             struct = _structs.fill(_structs.empty(_abi.usplit_calibration), facts.asdict(), "calibration")
+            n = np.size(getattr(facts, "slope", ()))
+            if n != self._n_channels:
+                raise _errors.ArgumentError(_abi.USPLIT_ERR_SHAPE, "calibration is of %d channels; accepted: %d"
+                                            % (n, self._n_channels))
         with self._changing() as pointer:
             lib.usplit_model_set_calibration(pointer, None if struct is None else ctypes.byref(struct))
 
@@ -247,6 +254,7 @@ class Model(Handle):
 
         calibrated: True: holds the stored calibration against the set; slopes near 1 and offsets near 0 say that it is
                     right there."""
+        expect(dataset, Dataset, "dataset")
         options.update(samples=samples, shifts=shifts, calibrated=calibrated)
         struct = _structs.make(_abi.usplit_tiler_options, options, "calibrate")
         result = _structs.empty(_abi.usplit_calibration)
@@ -258,17 +266,23 @@ class Model(Handle):
 
     def plan(self, mode: str = "train", batch: int = 32, inner: int = 0) -> Facts:
         """What training a batch, or predicting ("predict") the inner pixels of patches, would need."""
+        what = self._planned(mode, batch, inner)
         with self._quiet() as pointer:
-            return _structs.facts(_structs.ask(lib.usplit_model_plan, _abi.usplit_model_cost, pointer,
-                                               _structs.constant("mode", mode), batch, inner))
+            return _structs.facts(_structs.ask(lib.usplit_model_plan, _abi.usplit_model_cost, pointer, *what))
+
+    @staticmethod
+    def _planned(mode: str, batch: int, inner: int) -> tuple[int, int, int]:
+        return (_structs.constant("mode", mode), _structs.integer("batch", batch, ctypes.c_int32),
+                _structs.integer("inner", inner, ctypes.c_int32))
 
     def plan_text(self, mode: str = "train", batch: int = 32, inner: int = 0) -> str:
         """The plan itself, a step per line."""
         lines: list[str] = []
         call = Call()
         take = call.callback(_abi.usplit_model_plan_text_line, lambda text, _user: lines.append(text.decode()))
+        what = self._planned(mode, batch, inner)
         with self._quiet() as pointer:
-            call.run(lib.usplit_model_plan_text, pointer, _structs.constant("mode", mode), batch, inner, take, None)
+            call.run(lib.usplit_model_plan_text, pointer, *what, take, None)
         return "\n".join(lines)
 
     # ---- Splitting
@@ -292,17 +306,18 @@ class Model(Handle):
         memory_budget  bytes; fewer tiles at a time, never other numbers
         dtype     of the result: "float32", "uint16", "uint8" (rounded and saturated), "same"
         out       an array, or anything of that shape that takes slices, to write the result to
-        residual  True: also image - mean (or sum, as trained) of the channels
-        std       True: also the standard deviation of every pixel over samples and shifts, of which there must be two or
-                  more; or an array, or anything of that shape that takes slices, to write it to
+        residual  True: also image, clipped as in training, - mean (or sum, as trained) of the channels; or what it is
+                  written to, as with std
+        std       True: also the standard deviation of every pixel over samples and shifts, of which there must be two
+                  or more; or an array, or anything of that shape that takes slices, to write it to
         calibrated  True: std is corrected by the model's calibration, so that it means an error
         progress  True: shown; or a function of the facts of usplit_progress, which stops the call by returning False
         """
         options.update(samples=samples, seed=seed, pad=pad, latent=latent, memory_budget=memory_budget,
                        calibrated=calibrated)
-        if std is not False and std is not None:
+        if _arrays.asked(std):
             options["deviations"] = 1
-        key = tuple(sorted((k, v) for k, v in options.items() if v is not None))
+        key = bytes(_structs.make(_abi.usplit_tiler_options, options, "Tiler"))
         tiler = self._take(key) or Tiler(self, **options)
         try:
             return tiler.split(image, axes, dtype=dtype, out=out, residual=residual, std=std, progress=progress)
@@ -312,7 +327,7 @@ class Model(Handle):
     # Preparing a tiler costs more than a small image does: the last one is kept for the next split like it. It must not
     # keep the model alive meanwhile.
 
-    def _take(self, key: Any) -> Tiler | None:
+    def _take(self, key: bytes) -> Tiler | None:
         with self._lock:
             if self._spare is None or self._spare[0] != key:
                 return None
@@ -320,7 +335,7 @@ class Model(Handle):
             tiler._model = self
             return tiler
 
-    def _put_back(self, key: Any, tiler: Tiler) -> None:
+    def _put_back(self, key: bytes, tiler: Tiler) -> None:
         with self._lock:
             if not self.closed and not tiler.closed:
                 tiler._model = None     # type: ignore[assignment]

@@ -8,7 +8,7 @@ import ctypes
 import operator
 import os
 import types
-from typing import Any
+from typing import Any, Iterable
 
 from . import _abi, _errors
 from ._library import lib
@@ -47,15 +47,20 @@ class Facts(types.SimpleNamespace):
 
 # ---- Constants by name ------------------------------------------------------------------------------------------
 
-def constant(kind: str, value: Any) -> int:
-    """The number of a constant: constant("family", "hae"). Numbers pass."""
-    if not isinstance(value, str):
-        return operator.index(value)
-    names = _ENUMS[kind]
-    plain = value.lower().replace("-", "_").replace(" ", "_")
-    if plain not in names:
-        raise _errors.argument("%s is %r; accepted: %s" % (kind, value, ", ".join(map(repr, names))))
-    return names[plain]
+def constant(kind: str, value: Any, name: str | None = None, number: type = ctypes.c_int32) -> int:
+    """The number of a constant: constant("family", "hae"). Numbers pass. name: the argument's, where it is not that of
+    the constants."""
+    name, names = name or kind, _ENUMS[kind]
+    accepted = "accepted: " + ", ".join(map(repr, names))
+    if isinstance(value, str):
+        plain = value.lower().replace("-", "_").replace(" ", "_")
+        if plain not in names:
+            raise _errors.argument("%s is %s; %s" % (name, _errors.shown(value), accepted))
+        return names[plain]
+    try:
+        return integer(name, operator.index(value), number)
+    except TypeError:
+        raise TypeError("%s is %s; %s" % (name, _errors.shown(value), accepted)) from None
 
 
 def name_of(kind: str, value: int) -> Any:
@@ -117,39 +122,75 @@ def _is_settable(kind: Any) -> bool:
     return kind in _INTEGERS + _REALS or kind in (ctypes.c_char_p, _NUMBERS) or issubclass(kind, ctypes.Array)
 
 
-def _integer(name: str, kind: type, value: Any, enum: str | None = None) -> int:
-    enum = enum or name
+def integer(name: str, value: Any, kind: type = ctypes.c_int64) -> int:
+    """The argument `name` as a number of that type, which ctypes would cut silently."""
     try:
-        number = constant(enum, value) if enum in _ENUMS else operator.index(value)
+        number = operator.index(value)
     except TypeError:
-        raise TypeError("%s is %r; accepted: an integer" % (name, value)) from None
-    if kind(number).value != number:        # ctypes would cut it silently
-        raise _errors.argument("%s is %d, which is outside %s" % (name, number, kind.__name__[2:]))
+        raise TypeError("%s is %s; accepted: an integer" % (name, _errors.shown(value))) from None
+    if kind(number).value != number:
+        signed, bits = kind(-1).value < 0, 8 * ctypes.sizeof(kind)
+        low, high = (-2 ** (bits - 1), 2 ** (bits - 1) - 1) if signed else (0, 2 ** bits - 1)
+        raise _errors.argument("%s is %s; accepted: %d to %d" % (name, _errors.shown(number), low, high))
     return number
 
 
-def _text(name: str, value: Any) -> bytes:
-    data = os.fsencode(value)               # str, bytes or a path
+def real(name: str, value: Any) -> float:
+    try:
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise TypeError("%s is %s; accepted: a number" % (name, _errors.shown(value)))
+
+
+def reals(name: str, values: Any) -> list[float]:
+    return [real("%s[%d]" % (name, i), one) for i, one in enumerate(listed(name, values, "numbers"))]
+
+
+def text(name: str, value: Any) -> bytes:
+    try:
+        data = os.fsencode(value)           # str, bytes or a path
+    except TypeError:
+        raise TypeError("%s is %s; accepted: text or a path" % (name, _errors.shown(value))) from None
     if b"\0" in data:
         raise _errors.argument("%s has a zero byte in it" % name)
     return data
 
 
+def listed(name: str, values: Any, what: str) -> list[Any]:
+    try:
+        each = None if isinstance(values, (str, bytes)) else iter(values)
+    except TypeError:
+        each = None
+    if each is None:
+        raise TypeError("%s is %s; accepted: a list of %s" % (name, _errors.shown(values), what))
+    return list(each)
+
+
+def _one_or_several(values: Any) -> list[Any]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable) or getattr(values, "shape", None) == ():
+        return [values]
+    return list(values)
+
+
 def _fill_array(struct: ctypes.Structure, name: str, kind: Any, value: Any) -> None:
     item = kind._type_
-    values = [value] if isinstance(value, (int, float, str)) else list(value)
+    values = _one_or_several(value)
     if len(values) > kind._length_:
         raise _errors.argument("%s has %d values; accepted: up to %d" % (name, len(values), kind._length_))
     array = kind()
     for i, one in enumerate(values):
         if item in _INTEGERS:
-            array[i] = _integer(name, item, one)
+            array[i] = integer(name, one, item)
         elif item in _REALS:
-            array[i] = float(one)
+            array[i] = real(name, one)
         else:
-            data = str(one).encode()
+            if not isinstance(one, str) or "\0" in one:
+                raise TypeError("%s has %s in it; accepted: text" % (name, _errors.shown(one)))
+            data = one.encode()
             if len(data) >= item._length_:
-                raise _errors.argument("%s: %r has %d bytes; accepted: up to %d" % (name, one, len(data),
+                raise _errors.argument("%s: %s has %d bytes; accepted: up to %d" % (name, _errors.shown(one), len(data),
                                                                                    item._length_ - 1))
             array[i].value = data
     setattr(struct, name, array)
@@ -157,15 +198,17 @@ def _fill_array(struct: ctypes.Structure, name: str, kind: Any, value: Any) -> N
 
 def _set(struct: ctypes.Structure, name: str, kind: Any, value: Any) -> None:
     if kind in _INTEGERS:
-        setattr(struct, name, _integer(name, kind, value, _kind_of(struct, name)))
+        constants = _kind_of(struct, name)
+        setattr(struct, name, constant(constants, value, name, kind) if constants in _ENUMS else
+                integer(name, value, kind))
     elif kind in _REALS:
-        setattr(struct, name, float(value))
+        setattr(struct, name, real(name, value))
     elif kind is ctypes.c_char_p:
-        setattr(struct, name, _text(name, value))
+        setattr(struct, name, text(name, value))
     elif issubclass(kind, ctypes.Array):
         _fill_array(struct, name, kind, value)
     else:                                   # a list of numbers with its count beside it
-        numbers = [_integer(name, ctypes.c_int64, v) for v in value]
+        numbers = [integer(name, v) for v in listed(name, value, "integers")]
         # Never a NULL, which would mean "not given".
         array = (ctypes.c_int64 * max(len(numbers), 1))(*numbers)
         setattr(struct, name, ctypes.cast(array, kind))

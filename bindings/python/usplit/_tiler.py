@@ -5,16 +5,17 @@ import contextlib
 import ctypes
 import dataclasses
 import itertools
+import operator
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import numpy as np
 
-from . import _abi, _arrays, _errors, _progress, _structs
+from . import _abi, _arrays, _errors, _progress, _quality, _structs
 from ._arrays import Axes
-from ._calls import Call
-from ._handles import Handle
+from ._calls import Call, check_function
+from ._handles import Handle, expect
 from ._library import lib
 from ._structs import Facts
 
@@ -31,8 +32,8 @@ class Result:
     info tells what the run did: tiles, seconds, peak_bytes, clip_value, clipped_pixels, saturated_pixels, gain and
     offset of each channel (grey level = gain * network + offset), and how far the input is from what the model was
     trained on: input_mean, input_deviation, input_distance, input_unusual.
-    residual, where asked for: image - mean (or sum, as trained) of the channels. Where it is not small the split does
-    not explain the image.
+    residual, where asked for: image, clipped as in training, - mean (or sum, as trained) of the channels before these
+    are rounded to another type. Where it is not small the split does not explain the image.
     std, where asked for: standard deviations of the channels over samples and shifts, float32, shaped like them.
     """
 
@@ -51,8 +52,12 @@ class Result:
             if channel not in self.names:
                 raise KeyError("no channel %r; there are: %s" % (channel, ", ".join(self.names)))
             channel = self.names.index(channel)
-        elif not -len(self) <= channel < len(self):
-            raise IndexError("channel %d; there are %d" % (channel, len(self)))
+        try:
+            channel = operator.index(channel)
+        except TypeError:
+            raise TypeError("channel is %s; accepted: a name or a number" % _errors.shown(channel)) from None
+        if not -len(self) <= channel < len(self):
+            raise IndexError("channel %s; there are %d" % (_errors.shown(channel), len(self)))
         at: list[Any] = [slice(None)] * len(self.axes)
         at[self.axes.index("C")] = channel % len(self)
         return self.channels[tuple(at)]
@@ -65,7 +70,7 @@ def _sum(runs: list[Facts]) -> Facts:
     """Facts of several runs together."""
     total = runs[0]
     for one in runs[1:]:
-        for name in ("tiles", "passes", "seconds", "clipped_pixels"):
+        for name in ("tiles", "passes", "seconds", "clipped_pixels", "saturated_pixels"):
             setattr(total, name, getattr(total, name) + getattr(one, name))
         total.peak_bytes = max(total.peak_bytes, one.peak_bytes)
         if one.input_distance > total.input_distance:       # the frame least like the training images; NaN: not known
@@ -94,7 +99,8 @@ class Tiler(Handle):
     _noun = "tiler"
 
     def __init__(self, model: "Model", **options: Any) -> None:
-        self._model = model
+        from ._model import Model           # which needs this module
+        self._model = expect(model, Model, "model")
         self._options = _structs.make(_abi.usplit_tiler_options, options, "Tiler")
         with model._reading():
             self._create()
@@ -119,6 +125,7 @@ class Tiler(Handle):
 
     def plan(self, height: int, width: int) -> Facts:
         """tiles, passes, host_bytes, device_bytes, macs, seconds (0: not yet known) of a run, before it runs."""
+        height, width = _structs.integer("height", height), _structs.integer("width", width)
         with self._short() as pointer:
             return _structs.facts(_structs.ask(lib.usplit_tiler_plan, _abi.usplit_tiler_cost, pointer, height, width))
 
@@ -133,7 +140,9 @@ class Tiler(Handle):
               residual: Any = False, std: Any = False, progress: _progress.Progress = None) -> Result:
         """See Model.split. A tiler made with deviations=1 always gives std; std may name the array it goes to."""
         with self._model._reading(), _progress.reporter(progress) as report:
-            if not isinstance(image, np.ndarray) and hasattr(image, "shape") and hasattr(image, "__getitem__"):
+            targets = [t for t in (out, residual, std) if _arrays.takes_slices(t)]
+            if hasattr(image, "shape") and hasattr(image, "__getitem__") and \
+                    not all(isinstance(a, np.ndarray) for a in [image] + targets):
                 result = self._split_rows(image, axes, dtype, out, residual, std, report)
             else:
                 result = self._split_array(image, axes, dtype, out, residual, std, report)
@@ -152,6 +161,8 @@ class Tiler(Handle):
         first_tile_row, n_tile_rows: a part of the image, so that several machines share one: rows of tiles, of which
         plan() says how many there are (tile_rows). The rows of the image that belong to them (inner each) are written,
         with the values of the whole; n_tile_rows 0: all from the first one on."""
+        check_function(read, "read")
+        check_function(write, "write")
         with self._model._reading(), _progress.reporter(progress) as report, self._running() as pointer:
             info = self._stream(pointer, read, write, height, width, report,
                                 rows={"first_tile_row": first_tile_row, "n_tile_rows": n_tile_rows})
@@ -169,17 +180,7 @@ class Tiler(Handle):
         return ("the image is not like the training images: mean %.4g, deviation %.4g; trained on: mean %.4g to %.4g, "
                 "deviation %.4g to %.4g" % numbers)
 
-    # ---- In memory
-
-    def _target(self, source: Axes, dtype: np.dtype | None, out: Any) -> tuple[Axes, Any]:
-        """Axes and array of the result."""
-        k = self._model._n_channels
-        letters, shape = source.frame_letters + "CYX", source.frame_shape + (k,) + source.size
-        if out is None:
-            out = np.empty(shape, dtype)
-        if tuple(out.shape) != shape:
-            raise _arrays.shape_error("out is %s; accepted: %s, axes %s" % (tuple(out.shape), shape, letters))
-        return Axes(shape, letters, "out"), out
+    # ---- What results go to
 
     def _check_source(self, image: Any, axes: str | None) -> Axes:
         source = Axes(image.shape, axes)
@@ -188,76 +189,99 @@ class Tiler(Handle):
                                       % source.channels)
         return source
 
-    def _divisor(self) -> int:
-        """What the sum of the channels is divided by in the image that the model was trained to split."""
-        facts = _structs.ask(lib.usplit_model_info, _abi.usplit_model_facts, self._model._pointer)
-        if facts.input == _abi.ENUMS["input"]["measured"]:
-            raise _errors.argument("residual: the model learnt from measured images, whose mixture is not known; "
-                                   "accepted: False")
-        return 1 if facts.input == _abi.ENUMS["input"]["sum"] else self._model._n_channels
+    def _target(self, source: Axes) -> Axes:
+        """Axes of the result."""
+        shape = source.frame_shape + (self._model._n_channels,) + source.size
+        return Axes(shape, source.frame_letters + "CYX", "out")
 
     def _residual_out(self, residual: Any, source: Axes) -> Any:
         """None, a new array, or the caller's."""
-        if residual is False or residual is None:
+        if not _arrays.asked(residual):
             return None
         shape = source.frame_shape + source.size
-        if residual is True:
+        if isinstance(residual, (bool, np.bool_)):
             return np.empty(shape, np.float32)
-        if tuple(residual.shape) != shape:
-            raise _arrays.shape_error("residual is %s; accepted: %s" % (tuple(residual.shape), shape))
-        return residual
+        return _arrays.check_float_target(residual, shape, "residual", source.frame_letters + "YX")
 
     def _std_out(self, std: Any, target: Axes) -> Any:
         """None, a new array, or the caller's."""
-        asked = std is not False and std is not None
+        asked = _arrays.asked(std)
         if not self._options.deviations:
             if asked:
                 raise _errors.argument("std is asked of a tiler without deviations; accepted: model.tiler("
                                        "deviations=1, ...)")
             return None
-        if not asked or std is True:
+        if not asked or isinstance(std, (bool, np.bool_)):
             return np.empty(target.shape, np.float32)
-        if tuple(std.shape) != target.shape:
-            raise _arrays.shape_error("std is %s; accepted: %s, axes %s" % (tuple(std.shape), target.shape,
-                                                                            target.letters))
-        return std
+        return _arrays.check_float_target(std, target.shape, "std", target.letters)
+
+    def _mixture(self) -> dict[str, Any]:
+        """What the residual goes by: how the image that the model was trained to split is made of its channels."""
+        model = self._model.info
+        if model.input == "measured":
+            raise _errors.argument("residual: the model learnt from measured images, whose mixture is not known; "
+                                   "accepted: False")
+        return {"weights": model.mixture_weight, "clip_value": model.clip_value}
+
+    # ---- In memory
 
     def _split_array(self, image: Any, axes: str | None, dtype: Any, out: Any, residual: Any, std: Any,
                      report: Callable[[Facts], Any] | None) -> Result:
         _arrays.check_array(image, "image")
         source = self._check_source(image, axes)
-        new_out, new_std = out is None, std is True or std is False or std is None
-        target, out = self._target(source, _arrays.out_dtype(dtype, image.dtype) if new_out else None, out)
-        src, _kept = _arrays.view(image, source, "image")
+        target, made = self._target(source), out is None
+        if made:
+            out = np.empty(target.shape, _arrays.out_dtype(dtype, image.dtype))
+        _arrays.check_target(out, target.shape, "out", target.letters)
         dst, out = _arrays.view(out, target, "out", writable=True)
-        std = self._std_out(std, target)
-        whole, k = None, target.channels
-        if std is not None:                 # the library writes both to one array, of one type
-            whole = np.empty(source.frame_shape + (2 * k,) + source.size, np.float32)
-            dst, whole = _arrays.view(whole, Axes(whole.shape, target.letters, "out"), "out", writable=True)
-        rest = self._residual_out(residual, source)
-        divisor = 1 if rest is None else self._divisor()
-        result = _structs.empty(_abi.usplit_tiler_result)
+        made = made and not isinstance(std, np.ndarray) and out.dtype == np.float32
+        std, rest = self._std_out(std, target), self._residual_out(residual, source)
+        mixture = {} if rest is None else self._mixture()
+        frames = list(itertools.product(*map(range, source.frame_shape)))
+
+        def subtract(frame, planes):
+            line = np.empty(source.size, np.float32)
+            _quality.residual(source.plane(image, frame), planes, out=line, **mixture)
+            rest[frame] = line
+
+        if std is None and (rest is None or out.dtype == np.float32):
+            src, _kept = _arrays.view(image, source, "image")
+            with self._running() as pointer:
+                info = self._run(pointer, src, dst, report)
+            for frame in frames if rest is not None else ():
+                subtract(frame, out[frame])
+            return Result(out, target.letters, self._model.channel_names, info, rest)
+
+        # Frame by frame: the library writes means and deviations to one array of one type.
+        k = target.channels
+        planes = np.empty((k if std is None else 2 * k,) + source.size, np.float32)
+        if made and len(frames) == 1:       # which becomes the result
+            out, std = planes[:k].reshape(target.shape), planes[k:].reshape(target.shape)
+        dst, planes = _arrays.view(planes, Axes(planes.shape, "CYX", "out"), "out", writable=True)
+        runs = []
         with self._running() as pointer:
-            call = Call(lambda: lib.usplit_tiler_cancel(pointer))
-            call.run(lib.usplit_tiler_run, pointer, ctypes.byref(src), ctypes.byref(dst), ctypes.byref(result),
-                     _progress.callback(call, report), None)
-        info = _structs.facts(result, k)
-        if whole is not None:
-            means, deviations = whole[..., :k, :, :], whole[..., k:, :, :]
-            if new_out and out.dtype == np.float32:
-                out = means
-            else:
-                out[...], info.saturated_pixels = _arrays.cast(means, out.dtype)
-            if new_std:
-                std = deviations
-            else:
-                std[...] = deviations
-        if rest is not None:
-            for frame in itertools.product(*map(range, source.frame_shape)):
-                rows = image[source.index(frame, slice(None))]
-                rest[frame] = _arrays.residual(rows if source.y < source.x else rows.T, out[frame], 0, divisor)
-        return Result(out, target.letters, self._model.channel_names, info, rest, std)
+            for part, frame in enumerate(frames):
+                self._refuse_if_cancelled()
+                src, _kept = _arrays.view(source.plane(image, frame), Axes(source.size, "YX"), "image")
+                runs.append(self._run(pointer, src, dst, report, part, len(frames)))
+                out[frame], runs[-1].saturated_pixels = _arrays.cast(planes[:k], out.dtype)
+                if std is not None:
+                    std[frame] = planes[k:]
+                if rest is not None:
+                    subtract(frame, planes[:k])
+        return Result(out, target.letters, self._model.channel_names, _sum(runs), rest, std)
+
+    def _run(self, pointer: Any, src: Any, dst: Any, report: Callable[[Facts], Any] | None, part: int = 0,
+             parts: int = 1) -> Facts:
+        result = _structs.empty(_abi.usplit_tiler_result)
+        call = Call(lambda: lib.usplit_tiler_cancel(pointer))
+        call.run(lib.usplit_tiler_run, pointer, ctypes.byref(src), ctypes.byref(dst), ctypes.byref(result),
+                 _progress.callback(call, report, part, parts), None)
+        return _structs.facts(result, self._model._n_channels)
+
+    def _refuse_if_cancelled(self) -> None:
+        if self._cancelled:                 # between two frames, where the library would not see it
+            raise _errors.of_status(_abi.USPLIT_ERR_CANCELLED, "cancelled by Tiler.cancel")
 
     # ---- Row by row
 
@@ -269,10 +293,7 @@ class Tiler(Handle):
         call = Call(lambda: lib.usplit_tiler_cancel(pointer))
 
         def read_rows(row, n, dst, _user):
-            pixels = np.asarray(read(row, n))
-            if pixels.shape != (n, width):
-                raise _arrays.shape_error("read(%d, %d) returned %s pixels; accepted: %d x %d"
-                                          % (row, n, " x ".join(map(str, pixels.shape)), n, width))
+            pixels = _arrays.pixels(read(row, n), (n, width), "read(%d, %d)" % (row, n))
             np.ctypeslib.as_array(dst, (n, width))[...] = pixels
 
         def write_rows(row, n, src, _user):
@@ -292,20 +313,24 @@ class Tiler(Handle):
     def _split_rows(self, image: Any, axes: str | None, dtype: Any, out: Any, residual: Any, std: Any,
                     report: Callable[[Facts], Any] | None) -> Result:
         """An object with shape and slicing, frame by frame: its rows are fetched when the tiler wants them."""
+        if isinstance(image, np.ndarray):
+            _arrays.check_array(image, "image")
         source = self._check_source(image, axes)
-        wanted = _arrays.out_dtype(dtype, getattr(image, "dtype", None)) if out is None else None
-        target, out = self._target(source, wanted, out)
-        out_type = _arrays.out_dtype(out.dtype, None)
-        std = self._std_out(std, target)
+        target = self._target(source)
+        if out is None:
+            out = np.empty(target.shape, _arrays.out_dtype(dtype, getattr(image, "dtype", None)))
+        _arrays.check_target(out, target.shape, "out", target.letters)
+        out_type = _arrays.out_dtype(getattr(out, "dtype", None), None)
+        std, rest = self._std_out(std, target), self._residual_out(residual, source)
+        mixture = {} if rest is None else self._mixture()
         k = target.channels
-        rest = self._residual_out(residual, source)
-        divisor = 1 if rest is None else self._divisor()
         frames = list(itertools.product(*map(range, source.frame_shape)))
-        if not frames:
-            raise _arrays.shape_error("image has no frames: it is %s" % (source.shape,))
-        runs, cut = [], 0
+        runs = []
         with self._running() as pointer:
             for part, frame in enumerate(frames):
+                cut = 0
+                subtract = None if rest is None else _quality.Residual(source.size[1], k, **mixture)
+
                 def read(row, n):
                     rows = np.asarray(image[source.index(frame, slice(row, row + n))])
                     return rows if source.y < source.x else rows.T
@@ -314,17 +339,19 @@ class Tiler(Handle):
                     nonlocal cut
                     values, over = _arrays.cast(planes[:k], out_type)
                     cut += over
-                    rows = slice(row, row + planes.shape[1])
+                    n = planes.shape[1]
+                    rows = slice(row, row + n)
                     out[frame + (slice(None), rows, slice(None))] = values
                     if std is not None:
                         std[frame + (slice(None), rows, slice(None))] = planes[k:]
-                    if rest is not None:
-                        rest[frame + (rows, slice(None))] = _arrays.residual(read(row, planes.shape[1]), values, 0,
-                                                                                    divisor)
+                    if subtract is not None:
+                        lines = np.empty((n, source.size[1]), np.float32)
+                        subtract.add(read(row, n), planes[:k], lines)
+                        rest[frame + (rows, slice(None))] = lines
 
-                if self._cancelled:         # between two frames, where the library would not see it
-                    raise _errors.of_status(_abi.USPLIT_ERR_CANCELLED, "cancelled by Tiler.cancel")
+                self._refuse_if_cancelled()
                 runs.append(self._stream(pointer, read, write, *source.size, report, part, len(frames)))
-        total = _sum(runs)
-        total.saturated_pixels = cut
-        return Result(out, target.letters, self._model.channel_names, total, rest, std)
+                runs[-1].saturated_pixels = cut
+                if subtract is not None:
+                    subtract.close()
+        return Result(out, target.letters, self._model.channel_names, _sum(runs), rest, std)

@@ -10,7 +10,7 @@ from typing import Any, Iterator
 from . import _abi, _progress, _structs
 from ._calls import Call
 from ._dataset import Dataset
-from ._handles import Handle
+from ._handles import Handle, expect
 from ._library import lib
 from ._model import Model
 from ._structs import Facts
@@ -36,7 +36,10 @@ class Trainer(Handle):
                  **options: Any) -> None:
         options.update(batch=batch, max_epochs=max_epochs, max_steps=max_steps, max_seconds=max_seconds,
                        learning_rate=learning_rate, seed=seed, best_file=best_file, last_file=last_file)
+        expect(model, Model, "model")
+        expect(dataset, Dataset, "dataset")
         struct = _structs.make(_abi.usplit_trainer_options, options, "Trainer")
+        start = None if resume is None else _structs.text("resume", resume)
         out = ctypes.POINTER(_abi.usplit_trainer)()
         self._model, self._dataset = model, dataset
         with model._changing() as pointer:
@@ -46,9 +49,9 @@ class Trainer(Handle):
             lib.usplit_trainer_create(ctypes.byref(out), pointer, dataset._pointer, ctypes.byref(struct))
             self._open(out, lib.usplit_trainer_free, model._context._keep)
             model._trainer = weakref.ref(self)
-        if resume is not None:
+        if start is not None:
             with self._running() as pointer:
-                Call().run(lib.usplit_trainer_resume, pointer, _structs._text("resume", resume))
+                Call().run(lib.usplit_trainer_resume, pointer, start)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[Any]:
@@ -81,7 +84,7 @@ class Trainer(Handle):
     def save(self, path: str | os.PathLike) -> None:
         """Writes a model file from which the training can be resumed."""
         with self._running() as pointer:
-            lib.usplit_trainer_save(pointer, _structs._text("path", path))
+            lib.usplit_trainer_save(pointer, _structs.text("path", path))
 
     @property
     def info(self) -> Facts:
