@@ -84,7 +84,7 @@ US_DEVICE void us_run_compiled(const us_cu_program *p, const us_cu_env *env, con
 {
     double *scratch = (double *)us_shared();
     us_compiled<Body> work = {p, env, table->op, scratch, (float *)(scratch + us_threads())};
-    us_run_block<typename Body::element, Body::LANES>(p, env, &work, scratch);
+    us_run_block<typename Body::element, Body::LANES>(p, env, table->op, &work, scratch);
 }
 
 #ifdef US_EMULATE

@@ -374,9 +374,9 @@ static void describe(char *text, size_t size)
     size_t n = 0;
     text[0] = '\0';
     for (int i = 0; us_cu_libraries[i] && n + 3 < size; i++) {
-        n += (size_t)snprintf(text + n, size - n, "%s", i ? ", " : "");
-        us_cu_libraries[i]->describe(text + n, size - n);
-        n += strlen(text + n);
+        char one[64];
+        us_cu_libraries[i]->describe(one, sizeof one);
+        n += (size_t)snprintf(text + n, size - n, "%s%s", n && one[0] ? ", " : "", one);
     }
 }
 

@@ -97,7 +97,7 @@ template <typename T, int L> struct interpreter {
 
     US_METHOD void sums(const us_share *s)
     {
-        for (int i = 0; p->parts && i < p->n_ops; i++) {
+        for (int i = 0; i < p->n_ops; i++) {
             if (kinds_of(&ops[i])) {
                 block_sums<L>(p, env, s, &ops[i], rows, scratch);
             }
@@ -121,7 +121,7 @@ template <typename T, int L> US_KERNEL(BOUNDS us_map_kernel)(const us_cu_program
     copy_ops(&p, &env, ops);
     us_barrier();
     interpreter<T, L> work = {&p, &env, ops, scratch, rows, us_own_rows<L>(rows)};
-    us_run_block<T, L>(&p, &env, &work, scratch);
+    us_run_block<T, L>(&p, &env, ops, &work, scratch);
 }
 
 // A compiled program has its ops and registers elsewhere, and without sums no need for any.

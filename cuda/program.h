@@ -33,6 +33,7 @@ typedef struct us_cu_op {
     int32_t slot;               // SUM, SUM2: first slot in `sums`; acc: first accumulator row
     int32_t acc, part;          // part: first slot among the program's own (partials)
     int32_t square;             // SUM2: both inputs are one register
+    int32_t finish;             // SUM, SUM2: number of what waits for them, of the program's; -1: nothing
     int64_t at;                 // LOAD, STORE: elements from the arena's start to sample 0; PARAM: offset in params
     int64_t stride;             // LOAD, STORE: elements per sample; PARAM: values per channel (h * w)
     float k, k2;

@@ -141,8 +141,8 @@ static int lanes_of(const us_plan *plan, const us_program *p)
     return ok ? 8 : 1;
 }
 
-// What waits for the sums that begin at `slot`, if anything does.
-static int find_finish(const us_cu_tables *t, const us_plan *plan, int slot, us_cu_finish *f)
+// What waits for the sums of n channels that begin at `slot`, if anything does. Those of a bias may come in parts.
+static int find_finish(const us_cu_tables *t, const us_plan *plan, int slot, int n, us_cu_finish *f)
 {
     for (int i = 0; i < plan->n_bnorms; i++) {
         const us_bnorm *b = &plan->bnorms[i];
@@ -157,9 +157,9 @@ static int find_finish(const us_cu_tables *t, const us_plan *plan, int slot, us_
     }
     for (int i = 0; i < plan->n_convs; i++) {
         const us_conv *c = &plan->convs[i];
-        if (c->bias_sums == slot) {
-            *f = (us_cu_finish){.kind = US_CU_FINISH_BIAS, .c = c->co, .slot = slot, .adds_up = c->adds_up,
-                                .gamma = t->params[c->bias].at};
+        if (c->bias_sums >= 0 && slot >= c->bias_sums && slot < c->bias_sums + c->co) {
+            *f = (us_cu_finish){.kind = US_CU_FINISH_BIAS, .c = n, .slot = slot, .adds_up = c->adds_up,
+                                .gamma = t->params[c->bias].at + slot - c->bias_sums};
             return 1;
         }
     }
@@ -232,9 +232,10 @@ static void make_program(us_cu_tables *t, const us_plan *plan, int index, int co
         op->part = d->parts;
         d->rows += op->code == US_U_SUM ? 1 : op->square ? 3 : 2;
         d->parts += p->c * (op->code == US_U_SUM ? 1 : 2);
-        if (plan->options.mode == US_PLAN_TRAIN && find_finish(t, plan, op->slot, &t->finishes[t->n_finishes])) {
+        op->finish = -1;
+        if (plan->options.mode == US_PLAN_TRAIN && find_finish(t, plan, op->slot, p->c, &t->finishes[t->n_finishes])) {
             t->n_finishes++;
-            d->n_finish++;
+            op->finish = d->n_finish++;
         }
     }
 }
@@ -259,7 +260,7 @@ usplit_status us_cu_tables_make(us_cu_tables *t, const us_allocator *a, const us
     }
     *t = (us_cu_tables){.a = a};
     t->ops = us_calloc(a, ops, sizeof *t->ops);
-    t->finishes = us_calloc(a, (size_t)(2 * plan->n_bnorms + plan->n_convs + 1), sizeof *t->finishes);
+    t->finishes = us_calloc(a, ops, sizeof *t->finishes);
     t->programs = us_calloc(a, (size_t)plan->n_programs + 1, sizeof *t->programs);
     t->params = us_calloc(a, (size_t)plan->graph->n_params + 1, sizeof *t->params);
     t->bns = us_calloc(a, (size_t)plan->n_bnorms + 1, sizeof *t->bns);

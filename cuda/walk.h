@@ -415,9 +415,11 @@ US_DEVICE int kinds_of(const us_cu_op *op)
     return op->code == US_U_SUM2 ? 2 : op->code == US_U_SUM ? 1 : 0;
 }
 
-// What the thread at `slot` of a channel adds to sum `kind` of the op. rows: row 0 of the block.
+// What the thread at `slot` of a channel, which has seen so many pixels, adds to sum `kind` of the op. rows: row 0 of
+// the block.
 template <int L>
-US_DEVICE double thread_sum(const us_share *s, const us_cu_op *op, const float *rows, int kind, int channel, int slot)
+US_DEVICE double thread_sum(const us_share *s, const us_cu_op *op, const float *rows, int kind, int channel, int slot,
+                            int pixels)
 {
     const int piece = L < 4 ? L : 4, threads = us_threads();
     int lane = channel % L, thread = slot * s->width + channel / L;
@@ -426,7 +428,7 @@ US_DEVICE double thread_sum(const us_share *s, const us_cu_op *op, const float *
     if (!op->square) {
         return (double)at[kind * row];
     }
-    double n = (s->to - s->from - slot + s->step - 1) / s->step;
+    double n = pixels;
     double first = (double)at[0], sum = (double)at[row];
     return kind == 0 ? n * first + sum : (double)at[2 * row] + 2 * first * sum + n * first * first;
 }
@@ -439,6 +441,7 @@ US_DEVICE void block_sums(const us_cu_program *p, const us_cu_env *env, const us
 {
     int channels = s->width * L, tasks = kinds_of(op) * channels;
     int slots = s->to - s->from < s->step ? s->to - s->from : s->step;  // that have seen a pixel
+    int each = (s->to - s->from) / s->step, more = (s->to - s->from) % s->step;     // pixels; slots with one more
     int sample = us_block() / p->blocks, block = us_block() % p->blocks;
     for (int first = 0; first < tasks; first += us_threads()) {
         int n = tasks - first < us_threads() ? tasks - first : us_threads(), splits = us_threads() / n;
@@ -446,7 +449,7 @@ US_DEVICE void block_sums(const us_cu_program *p, const us_cu_env *env, const us
         int kind = task / channels, channel = task % channels;
         double sum = 0;
         for (int slot = split; split < splits && slot < slots; slot += splits) {
-            sum += thread_sum<L>(s, op, rows, kind, channel, slot);
+            sum += thread_sum<L>(s, op, rows, kind, channel, slot, each + (slot < more));
         }
         scratch[us_thread()] = sum;
         us_barrier();
@@ -478,25 +481,25 @@ US_DEVICE int is_last_block(unsigned *counter, int *flag)
 
 // Every sample's sums out of its blocks', in the order of the blocks; some of both are read at a time. kept: where
 // they stay for the finish, [sample][slot]; NULL where there is no room.
-US_DEVICE void add_blocks(const us_cu_program *p, const us_cu_env *env, const us_cu_op *op, double *kept)
+US_DEVICE void add_blocks(const us_cu_program *p, const us_cu_env *env, const us_cu_op *op, int active, double *kept)
 {
     enum { TASKS = 4, AHEAD = 4 };
-    const int active = env->run->active, slots = kinds_of(op) * p->c, n = slots * active, threads = us_threads();
+    const int slots = kinds_of(op) * p->c, n = slots * active, threads = us_threads(), blocks = p->blocks;
     for (int first = us_thread(); first < n; first += TASKS * threads) {
         const double *from[TASKS];
         double sum[TASKS], x[TASKS][AHEAD];
         US_UNROLL
         for (int k = 0; k < TASKS; k++) {
             int task = first + k * threads < n ? first + k * threads : first;
-            from[k] = env->partials + ((int64_t)(op->part + task / active) * env->batch + task % active) * p->blocks;
+            from[k] = env->partials + ((int64_t)(op->part + task / active) * env->batch + task % active) * blocks;
             sum[k] = 0;
         }
-        for (int at = 0; at < p->blocks; at += AHEAD) {
+        for (int at = 0; at < blocks; at += AHEAD) {
             US_UNROLL
             for (int k = 0; k < TASKS; k++) {
                 US_UNROLL
                 for (int i = 0; i < AHEAD; i++) {
-                    x[k][i] = at + i < p->blocks ? from[k][at + i] : 0;
+                    x[k][i] = at + i < blocks ? from[k][at + i] : 0;
                 }
             }
             US_UNROLL
@@ -520,72 +523,96 @@ US_DEVICE void add_blocks(const us_cu_program *p, const us_cu_env *env, const us
     }
 }
 
-// The sums of one op, when all blocks are there: [sample][stride], from its first slot on.
-typedef struct us_totals {
-    const double *sums;
-    int64_t stride;
-} us_totals;
-
-// Over the active samples, in their order.
-US_DEVICE double total_of(const us_cu_env *env, const us_totals *t, int slot)
-{
-    double sum = 0;
-    for (int s = 0; s < env->run->active; s++) {
-        sum += t->sums[s * t->stride + slot];
-    }
-    return sum;
-}
-
 // A parameter that an earlier finish has written the gradient of: the same thread of another launch, or of this one.
 US_DEVICE void add_gradient(const us_cu_env *env, const us_cu_finish *f, int64_t at, double sum)
 {
-    env->grads[at] = (float)sum + (f->adds_up ? env->grads[at] : 0.0f);
+    float before = f->adds_up ? env->grads[at] : 0.0f;
+    env->grads[at] = (float)sum + before;
 }
 
-// One channel (networks 1.3).
-US_DEVICE void finish_channel(const us_cu_env *env, const us_cu_finish *f, const us_totals *t, int c)
+// What the finish of a channel reads besides its sums; read while others still add up.
+typedef struct us_finish_inputs {
+    float gamma, beta, inverse;
+} us_finish_inputs;
+
+US_DEVICE us_finish_inputs read_inputs(const us_cu_env *env, const us_cu_finish *f, int c)
 {
-    double n = (double)env->run->active * (double)f->count, sum = total_of(env, t, c);
+    us_finish_inputs in = {0, 0, 0};
+    if (f->kind != US_CU_FINISH_BIAS && c < f->c) {
+        in.gamma = env->params[f->gamma + c];
+        in.beta = env->params[f->beta + c];
+        in.inverse = f->kind == US_CU_FINISH_BN_BACK ? env->vec[f->inverse + c] : 0.0f;
+    }
+    return in;
+}
+
+// One channel (networks 1.3), from its one or two sums over the samples.
+US_DEVICE void finish_channel(const us_cu_env *env, const us_cu_finish *f, const us_finish_inputs *in, int c, double n,
+                              double sum, double second)
+{
     if (f->kind == US_CU_FINISH_BIAS) {
         add_gradient(env, f, f->gamma + c, sum);
-        return;
-    }
-    double second = total_of(env, t, f->c + c);
-    if (f->kind == US_CU_FINISH_BN) {
-        us_bn_forward b = us_bn_of_sums(sum, second, n, env->params[f->gamma + c], env->params[f->beta + c]);
+    } else if (f->kind == US_CU_FINISH_BN) {
+        us_bn_forward b = us_bn_of_sums(sum, second, n, in->gamma, in->beta);
         env->moments[f->moments + c] = b.mean;
         env->moments[f->moments + f->c + c] = b.var;
         env->vec[f->scale + c] = b.scale;
         env->vec[f->shift + c] = b.shift;
         env->vec[f->inverse + c] = b.inverse;
         env->vec[f->centre + c] = b.centre;
-        return;
+    } else {
+        float ga, gb, gc;
+        us_bn_back(sum, second, n, in->gamma, in->inverse, &ga, &gb, &gc);
+        env->vec[f->ga + c] = ga;
+        env->vec[f->gb + c] = gb;
+        env->vec[f->gc + c] = gc;
+        add_gradient(env, f, f->beta + c, sum);
+        add_gradient(env, f, f->gamma + c, second);
     }
-    add_gradient(env, f, f->beta + c, sum);
-    add_gradient(env, f, f->gamma + c, second);
-    us_bn_back(sum, second, n, env->params[f->gamma + c], env->vec[f->inverse + c], &env->vec[f->ga + c],
-               &env->vec[f->gb + c], &env->vec[f->gc + c]);
 }
 
-// room: bytes of the block's shared memory at `scratch`.
-US_OUTLINE void finish(const us_cu_program *p, const us_cu_env *env, double *scratch, int room)
+// The sums of one op over the samples, in their order, and what waits for them. sums: [sample][stride].
+US_DEVICE void finish_sums(const us_cu_env *env, const us_cu_finish *f, const us_finish_inputs *own, int active,
+                           const double *sums, int64_t stride)
 {
-    const us_cu_op *ops = env->ops + p->first_op;
+    int two = f->kind != US_CU_FINISH_BIAS;
+    for (int c = us_thread(); c < f->c; c += us_threads()) {
+        us_finish_inputs in = c == us_thread() ? *own : read_inputs(env, f, c);
+        double sum = 0, second = 0;
+        for (int s = 0; s < active; s++) {
+            sum += sums[s * stride + c];
+            second += two ? sums[s * stride + f->c + c] : 0;
+        }
+        finish_channel(env, f, &in, c, (double)active * (double)f->count, sum, second);
+    }
+}
+
+// One thread after the other waits long for memory here, while the device has nothing else to do: what is read is asked
+// for early, and stays in registers. room: bytes of the block's shared memory at `scratch`.
+US_DEVICE void finish(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, int active, double *scratch,
+                      int room)
+{
     for (int i = 0; i < p->n_ops; i++) {
         const us_cu_op *op = &ops[i];
         int slots = kinds_of(op) * p->c;
         if (slots == 0) {
             continue;
         }
-        int keeps = (int64_t)slots * env->run->active * (int)sizeof(double) <= room;
-        us_totals t = {keeps ? scratch : env->sums + op->slot, keeps ? slots : env->n_sums};
-        add_blocks(p, env, op, keeps ? scratch : NULL);
+        int keeps = (int64_t)slots * active * (int)sizeof(double) <= room, waits = op->finish >= 0;
+        us_cu_finish f = us_cu_finish();
+        us_finish_inputs own = {0, 0, 0};
+        if (waits) {
+            f = env->finishes[p->first_finish + op->finish];
+        }
+        add_blocks(p, env, op, active, keeps ? scratch : NULL);
+        if (waits) {
+            own = read_inputs(env, &f, us_thread());
+        }
         us_barrier();
-        for (int j = 0; j < p->n_finish; j++) {
-            const us_cu_finish *f = &env->finishes[p->first_finish + j];
-            for (int c = us_thread(); f->slot == op->slot && c < f->c; c += us_threads()) {
-                finish_channel(env, f, &t, c);
-            }
+        if (waits && keeps) {
+            finish_sums(env, &f, &own, active, scratch, slots);
+        } else if (waits) {
+            finish_sums(env, &f, &own, active, env->sums + op->slot, env->n_sums);
         }
         us_barrier();
     }
@@ -605,25 +632,27 @@ US_DEVICE int us_room_of(const us_cu_program *p, int lanes)
 // Grid: samples x blocks of a sample. work: walk(share, walk) runs the program on a share, sums(share) adds up
 // what its threads have found. scratch: the shared memory of us_room_of.
 template <typename T, int L, typename Work>
-US_DEVICE void us_run_block(const us_cu_program *p, const us_cu_env *env, Work *work, double *scratch)
+US_DEVICE void us_run_block(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, Work *work, double *scratch)
 {
-    int sample = us_block() / p->blocks, block = us_block() % p->blocks, groups = p->c / L;
-    if (sample >= env->run->active) {
+    const int sample = us_block() / p->blocks, block = us_block() % p->blocks, groups = p->c / L, active = env->run->active;
+    if (sample >= active) {
         clear_stores<T, L>(p, env, sample);
     }
-    for (int first = 0; sample < env->run->active && first < groups; first += us_threads()) {
+    for (int first = 0; sample < active && first < groups; first += us_threads()) {
         us_share s = share_of(p, block, L, first);
         us_walk w;
         w.sample = sample;
         if (us_begin(p, &s, L, &w)) {
             work->walk(&s, &w);
         }
-        us_barrier();
-        work->sums(&s);
+        if (p->parts) {
+            us_barrier();
+            work->sums(&s);
+        }
     }
     if (p->parts && is_last_block(&env->counters[p->counter], (int *)scratch)) {
         us_barrier();
-        finish(p, env, scratch, us_room_of(p, L));
+        finish(p, env, ops, active, scratch, us_room_of(p, L));
     }
 }
 

@@ -2,11 +2,16 @@
 // works, or the fastest. A library is a table of functions, so that the tests have libraries of their own.
 //
 //   cudnn_graph.c   a convolution as cuDNN is told it        conv_cudnn.c   its engines
-//   conv_lt.c       matrix products of cuBLASLt, for 1x1     choices.c      what was taken, kept
+//   conv_lt.c       matrix products of cuBLASLt, for 1x1     conv_thin.cu   a kernel of our own for one channel
+//   choices.c       what was taken, kept
 #ifndef US_CUDA_WAYS_H
 #define US_CUDA_WAYS_H
 
 #include "conv.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef struct us_cu_library us_cu_library;
 
@@ -65,6 +70,7 @@ struct us_cu_library {
 // Those there are, the one to ask first in front, NULL at the end. Tests define their own.
 extern const us_cu_library *const us_cu_libraries[];
 
+extern const us_cu_library us_cu_library_thin;
 #ifndef US_EMULATE
 extern const us_cu_library us_cu_library_cudnn, us_cu_library_lt;
 // cuDNN as it would choose on a device described by cuDNN's own JSON, on a machine without one: ways can be offered
@@ -72,4 +78,7 @@ extern const us_cu_library us_cu_library_cudnn, us_cu_library_lt;
 const char *us_cu_cudnn_open_described(void **out, int deterministic, const char *json);
 #endif
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -28,12 +28,24 @@ static usplit_status add_gradient(us_lowering *l, int node, int g)
     return sum_of(l, l->gradient[node], g, &l->gradient[node]);
 }
 
+// Bias gradient: the sum of g, a gradient that has just been stored and was `made` so. Part by part of a concatenation,
+// while the program that made the parts still has them.
+static usplit_status sum_bias(us_lowering *l, int g, const us_value *made, int slot)
+{
+    if (made->kind != US_V_CONCAT) {
+        return us_emit_sum(l, g, slot);
+    }
+    US_TRY(us_emit_sum(l, made->in[0], slot));
+    return us_emit_sum(l, made->in[1], slot + l->values[made->in[0]].c);
+}
+
 static usplit_status backward_conv(us_lowering *l, int i, int g)
 {
     us_plan *p = l->plan;
     const us_node *n = &l->graph->nodes[i];
     int conv = l->aux[2 * i], x = l->forward[n->in[0]], src, grad, partial, back;
     const us_conv c = p->convs[conv];
+    const us_value made = l->values[g];
     US_ASSERT(c.in.h == c.in_h && c.in.w == c.in_w);    // rows that no output reads are cut off before (WINDOW)
     p->convs[conv].adds_up = p->has_grad[c.weight];
     p->has_grad[c.weight] = 1;
@@ -43,7 +55,7 @@ static usplit_status backward_conv(us_lowering *l, int i, int g)
         if (c.bias >= 0) {
             p->convs[conv].bias_sums = p->n_sums;
             p->n_sums += c.co;
-            US_TRY(us_emit_sum(l, g, p->convs[conv].bias_sums));
+            US_TRY(sum_bias(l, g, &made, p->convs[conv].bias_sums));
         }
         US_TRY(us_emit_step(l, (us_step){.kind = US_STEP_CONV_WEIGHT, .index = conv, .src = src, .src2 = grad,
                                          .dst = -1}));

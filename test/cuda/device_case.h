@@ -131,8 +131,13 @@ static inline float *random_floats(size_t n, float size)
 static inline int set_up(void **state)
 {
     usplit_context *context;
+    usplit_context_options o;
     *state = NULL;
-    if (usplit_context_create(&context, NULL) != USPLIT_OK || us_stream_create(&stream)) {
+    if (usplit_context_options_init(&o, sizeof o) != USPLIT_OK) {
+        return -1;
+    }
+    o.device = "cpu";
+    if (usplit_context_create(&context, &o) != USPLIT_OK || us_stream_create(&stream)) {
         return -1;
     }
     *state = context;

@@ -3,6 +3,9 @@
 #ifndef EMULATED_H
 #define EMULATED_H
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "exec.h"
 
 static inline void emulated_close(void *device, const us_allocator *a)
@@ -25,7 +28,8 @@ static inline void emulated_take(usplit_context *context, int half)
     if (!d->kernels) {
         const char *text = us_cu_kernels_nvrtc.open(&d->kernels, NULL, &d->facts, half);
         if (text) {
-            fail_msg("%s", text);
+            fprintf(stderr, "no compiler for programs: %s\n", text);
+            exit(1);
         }
         d->kernel_table = &us_cu_kernels_nvrtc;
     }

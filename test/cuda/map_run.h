@@ -67,7 +67,16 @@ static inline void run_on(const map_case *m, const us_cu_program *p, const us_cu
     memcpy(elements, m->arena, arena * sizeof *elements);
     change_layout(m, m->arena, elements, 0);
     env.arena = elements_up(elements, arena, m->half);
-    env.ops = table_up(ops, p->n_ops, 2, sizeof *ops);
+    us_cu_op own[MOST_OPS];
+    memcpy(own, ops, (size_t)p->n_ops * sizeof *own);
+    for (int i = 0; i < p->n_ops; i++) {        // what waits for an op's sums
+        own[i].finish = -1;
+        for (int j = 0; j < p->n_finish; j++) {
+            int adds = own[i].code == US_U_SUM || own[i].code == US_U_SUM2;
+            own[i].finish = adds && finishes[j].slot == own[i].slot ? j : own[i].finish;
+        }
+    }
+    env.ops = table_up(own, p->n_ops, 2, sizeof *own);
     env.finishes = table_up(finishes, p->n_finish, 1, sizeof *finishes);
     env.run = up(&run, sizeof run);
     env.state = up(&state, sizeof state);
@@ -88,7 +97,7 @@ static inline void run_on(const map_case *m, const us_cu_program *p, const us_cu
     us_cu_program placed = *p;
     placed.counter = 1, placed.first_op = 2, placed.first_finish = 1;
     for (int i = 0; i < 2; i++) {
-        ok(launch_case(&placed, &env, ops, k));
+        ok(launch_case(&placed, &env, own, k));
     }
     elements_down(elements, env.arena, arena, m->half);
     change_layout(m, r->arena, elements, 1);

@@ -18,10 +18,12 @@
 #include "emulate.h"
 #include "kernels/philox.h"
 #include "net/build.h"
+#include "ways.h"
 
 enum { N_TRIALS = 150 };
 
 static uint64_t seed, drawn;
+static int one_channel;             // trials are for conv_thin.cu, whose way is run in place of the plain kernel
 
 static double uniform(double low, double high)
 {
@@ -79,8 +81,14 @@ static void random_shape(trial *t, us_node *node, us_node *input)
                        .transposed = pick(0, 2) == 0, .half = pick(0, 1)};
     s->k = s->transposed ? 3 : 2 * pick(0, 2) + 1;
     s->stride = s->transposed ? 2 : pick(1, 2);
+    if (one_channel) {
+        s->ci = s->stride = 1, s->transposed = 0;
+        s->k = 3 + 2 * pick(0, 1);
+        s->co = 8 * pick(1, 10);
+    }
+    int more = one_channel ? 80 : 8;
     int pad = s->transposed ? 1 : pick(0, s->k / 2), low = s->k > 2 * pad ? s->k - 2 * pad : 1;
-    *input = (us_node){.op = US_OP_INPUT, .c = s->ci, .h = pick(low, low + 8), .w = pick(low, low + 8)};
+    *input = (us_node){.op = US_OP_INPUT, .c = s->ci, .h = pick(low, low + more), .w = pick(low, low + more)};
     *node = (us_node){.op = s->transposed ? US_OP_TCONV : US_OP_CONV, .n_in = 1, .c = s->co, .k = s->k,
                       .stride = s->stride, .pad = pad, .weight = 0, .bias = 1};
     node->h = s->transposed ? 2 * input->h : (input->h + 2 * pad - s->k) / s->stride + 1;
@@ -268,8 +276,43 @@ typedef struct inputs {
     void *in, *g, *weights, *bias;      // device
 } inputs;
 
+static const char *take(us_cu_taker *taker, us_cu_way *way, int *done)
+{
+    *(us_cu_way **)(taker + 1) = way;
+    taker->taken++;
+    *done = 1;
+    return NULL;
+}
+
+// By the way that conv_thin.cu offers.
+static void run_thin(us_stream *stream, const trial *t, const inputs *d, int64_t n, double *out)
+{
+    const us_cu_library *library = &us_cu_library_thin;
+    struct {
+        us_cu_taker taker;
+        us_cu_way *way;
+    } taken = {{take, 0}, NULL};
+    void *own, *result, *workspace;
+    assert_null(library->open(&own, 1));
+    assert_null(library->offer(own, &t->shape, US_CU_WEIGHT, 8, &taken.taker));
+    assert_int_equal(taken.taker.taken, 1);
+    assert_null(us_device_alloc(&result, n * (t->shape.half ? 2 : 4)));
+    assert_null(us_device_alloc(&workspace, taken.way->workspace));
+    us_cu_arguments args = {d->in, d->g, NULL, result, workspace};
+    assert_null(library->run(taken.way, stream, &args));
+    download(stream, result, out, n, t->shape.half);
+    us_device_free(workspace);
+    us_device_free(result);
+    library->release(taken.way);
+    library->close(own);
+}
+
 static void run(us_stream *stream, const trial *t, us_conv_direction direction, const inputs *d, int64_t n, double *out)
 {
+    if (one_channel) {
+        run_thin(stream, t, d, n, out);
+        return;
+    }
     const us_cu_conv_table *table = &us_cu_conv_plain;
     us_cu_engine *engine;
     us_cu_conv *conv;
@@ -329,7 +372,7 @@ static void check_trial(us_stream *stream, const trial *t)
                     t->n_weights};
     int64_t taps = s->k * s->k;
     int64_t terms[3] = {taps * s->ci, taps * s->co, (int64_t)s->batch * s->out_h * s->out_w + 128};
-    for (int k = 0; k < 3; k++) {
+    for (int k = one_channel ? US_CU_WEIGHT : 0; k < 3; k++) {
         double *got = room(n[k], sizeof *got), *again = room(n[k], sizeof *again);
         run(stream, t, (us_conv_direction)k, &d, n[k], got);
         us_emulate_shuffle(seed + 1);
@@ -362,7 +405,7 @@ static void test_against_reference(void **state)
     int64_t leaks = us_emulate_leaks();
     int handles = us_emulate_handles();
     assert_null(us_stream_create(&stream));
-    for (uint64_t i = 0; i < N_TRIALS; i++) {
+    for (uint64_t i = 0; i < (one_channel ? N_TRIALS / 5 : N_TRIALS); i++) {
         seed = first_seed() * 1000 + i, drawn = 0;
         trial t;
         open_trial(&t);
@@ -372,6 +415,23 @@ static void test_against_reference(void **state)
     us_stream_free(stream);
     assert_int_equal(us_emulate_leaks(), leaks);
     assert_int_equal(us_emulate_handles(), handles);
+}
+
+// The weight gradient of one input channel, by a kernel of its own. What it is not for it does not offer.
+static void test_one_channel(void **state)
+{
+    us_cu_taker none = {take, 0};
+    const us_cu_shape like = {.batch = 1, .ci = 1, .co = 16, .k = 3, .stride = 1, .in_h = 8, .in_w = 8, .out_h = 8, .out_w = 8};
+    us_cu_shape others[4] = {like, like, like, like};
+    others[0].ci = 2, others[1].co = 12, others[2].stride = 2, others[3].k = 1;
+    for (int i = 0; i < 4; i++) {
+        assert_null(us_cu_library_thin.offer(NULL, &others[i], US_CU_WEIGHT, 8, &none));
+    }
+    assert_null(us_cu_library_thin.offer(NULL, &like, US_CU_FORWARD, 8, &none));
+    assert_int_equal(none.taken, 0);
+    one_channel = 1;
+    test_against_reference(state);
+    one_channel = 0;
 }
 
 // More rows than parts, and more weights than the partial sums may take at once.
@@ -453,7 +513,7 @@ static void test_bias(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_reference), cmocka_unit_test(test_parts),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_reference), cmocka_unit_test(test_one_channel), cmocka_unit_test(test_parts),
                                        cmocka_unit_test(test_many_rows), cmocka_unit_test(test_bias)};
     return cmocka_run_group_tests_name("cuda_conv", tests, NULL, NULL);
 }

@@ -24,14 +24,14 @@ plugin=$(dirname "$program")/../lib/libusplit_cuda.so
 LD_LIBRARY_PATH=$(cd "$(dirname "$plugin")" && pwd)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
 commands=()
-for name in map steps spatial images conv half tiling network chains networks training modes; do
+for name in map compiled steps spatial images conv half tiling network chains networks training modes; do
     [ -x "$folder/test_$name" ] && commands+=("$folder/test_$name")
 done
 commands+=("$folder/conv_gpu" "$folder/conv_gpu search" "$folder/test_on_device" "$here/fallback.sh $program $plugin")
 for bits in 32 16; do
     commands+=("$here/parity.sh $folder/parity ${fixtures:-no-fixtures} $bits")
 done
-for name in map steps spatial images conv; do
+for name in map compiled steps spatial images conv; do
     commands+=("$here/sanitize.sh memcheck $folder/test_$name" "$here/sanitize.sh racecheck $folder/test_$name")
 done
 exec "$here/../check/run_tests" -o "${OUT:-$folder/output}" -j "${JOBS:-1}" -t "${SECONDS_EACH:-1800}" "${commands[@]}"

@@ -183,7 +183,8 @@ static void loss_curves_agree(void **state)
             usplit_trainer_facts facts = {.struct_size = sizeof facts};
             must(usplit_trainer_info(x.trainer, &facts));
             assert_int_equal(facts.step, STEPS);
-            assert_int_equal(facts.skipped_steps, 0);
+            // A loss scale that makes the first gradients too large for a half is halved, each time for a skipped step.
+            assert_in_range(facts.skipped_steps, 0, w == FLOATS ? 0 : 6);
             end(&x);
         }
         if (STEPS >= 100) {     // so that curves are compared that go somewhere

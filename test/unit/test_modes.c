@@ -116,6 +116,7 @@ static usplit_status try_make(setup *s, const mode *m, int threads, const usplit
     const int64_t train[] = {0, 3, 4, 5}, validation[] = {1, 2};
     *s = (setup){NULL};
     must(usplit_context_options_init(&co, sizeof co));
+    co.device = "cpu";          // a device comes in by TEST_TAKE_DEVICE
     co.threads = threads;
     must(usplit_context_create(&s->context, &co));
     TEST_TAKE_DEVICE(s->context);

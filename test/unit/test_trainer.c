@@ -37,6 +37,7 @@ static void make_data(setup *s, int threads)
     usplit_critter_options cr;
     usplit_dataset_options ds;
     must(usplit_context_options_init(&co, sizeof co));
+    co.device = "cpu";          // a device comes in by TEST_TAKE_DEVICE
     co.threads = threads;
     must(usplit_context_create(&s->context, &co));
     TEST_TAKE_DEVICE(s->context);
@@ -461,6 +462,7 @@ static usplit_status attempt(budget *b)
     usplit_trainer_options to = small_training();
     usplit_model_options mo = small_model(0);
     usplit_status status = usplit_context_options_init(&co, sizeof co);
+    co.device = "cpu";
     co.threads = 1;
     co.alloc = limited;
     co.release = give;
