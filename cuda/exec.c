@@ -614,7 +614,7 @@ static void describe(char *text, size_t size)
 const us_backend us_backend_cuda = {
     .name = "cuda",
     .layout = US_LAYOUT_BATCH,
-    .tile_batch = 32,
+    .tile_batch = 128,
     .workers = 2,
     .describe = describe,
     .compile = compile,

@@ -4,9 +4,9 @@
 // One launch runs one program on all samples. A block of threads works on one sample: a thread owns a group
 // of `lanes` neighbouring channels and walks over pixels; its registers are `rows` of shared memory. Sums
 // (US_U_SUM, US_U_SUM2) are kept per thread, then per block, written as partials
-// [slot of the program][sample][block of the sample]; the last block to finish adds them up in a fixed order
-// into `sums`, and finishes what waits for them: batch statistics (networks 1.3) and bias gradients. So a
-// sum never depends on which block came first.
+// [slot of the program][sample][block of the sample]; the last block to finish adds them up in a fixed order, sample by
+// sample into `sums`, or over all samples for what waits for them: batch statistics (networks 1.3) and bias gradients,
+// which it finishes. So a sum never depends on which block came first.
 //
 // A run may have fewer active samples than the batch. Convolutions go over all of them, and a weight's gradient is a
 // sum over all: so programs store zeros for the others, and what is made of zeros stays finite, and zero in the

@@ -439,6 +439,7 @@ template <int L>
 US_DEVICE void block_sums(const us_cu_program *p, const us_cu_env *env, const us_share *s, const us_cu_op *op,
                           const float *rows, double *scratch)
 {
+    enum { AHEAD = 4 };
     int channels = s->width * L, tasks = kinds_of(op) * channels;
     int slots = s->to - s->from < s->step ? s->to - s->from : s->step;  // that have seen a pixel
     int each = (s->to - s->from) / s->step, more = (s->to - s->from) % s->step;     // pixels; slots with one more
@@ -448,8 +449,17 @@ US_DEVICE void block_sums(const us_cu_program *p, const us_cu_env *env, const us
         int task = first + us_thread() % n, split = us_thread() / n;
         int kind = task / channels, channel = task % channels;
         double sum = 0;
-        for (int slot = split; split < splits && slot < slots; slot += splits) {
-            sum += thread_sum<L>(s, op, rows, kind, channel, slot, each + (slot < more));
+        for (int slot = split; split < splits && slot < slots; slot += AHEAD * splits) {
+            double x[AHEAD];
+            US_UNROLL
+            for (int i = 0; i < AHEAD; i++) {
+                int at = slot + i * splits;
+                x[i] = at < slots ? thread_sum<L>(s, op, rows, kind, channel, at, each + (at < more)) : 0;
+            }
+            US_UNROLL
+            for (int i = 0; i < AHEAD; i++) {
+                sum += x[i];
+            }
         }
         scratch[us_thread()] = sum;
         us_barrier();
@@ -469,19 +479,18 @@ US_DEVICE void block_sums(const us_cu_program *p, const us_cu_env *env, const us
 // Is this block the last to get here? The answer lies in *flag of shared memory.
 US_DEVICE int is_last_block(unsigned *counter, int *flag)
 {
-    us_publish();
-    us_barrier();
+    us_barrier();               // the block's writes are this thread's to publish
     if (us_thread() == 0) {
+        us_publish();
         *flag = us_arrive(counter) == (unsigned)us_blocks() - 1;
+        us_publish();           // reads of what others wrote come after the count
     }
     us_barrier();
-    us_publish();               // reads of what others wrote come after the count
     return *flag;
 }
 
-// Every sample's sums out of its blocks', in the order of the blocks; some of both are read at a time. kept: where
-// they stay for the finish, [sample][slot]; NULL where there is no room.
-US_DEVICE void add_blocks(const us_cu_program *p, const us_cu_env *env, const us_cu_op *op, int active, double *kept)
+// Every sample's sums out of its blocks', in the order of the blocks; some of both are read at a time.
+US_DEVICE void add_blocks(const us_cu_program *p, const us_cu_env *env, const us_cu_op *op, int active)
 {
     enum { TASKS = 4, AHEAD = 4 };
     const int slots = kinds_of(op) * p->c, n = slots * active, threads = us_threads(), blocks = p->blocks;
@@ -515,9 +524,6 @@ US_DEVICE void add_blocks(const us_cu_program *p, const us_cu_env *env, const us
             int task = first + k * threads, slot = task / active, sample = task % active;
             if (task < n) {
                 env->sums[(int64_t)sample * env->n_sums + op->slot + slot] = sum[k];
-                if (kept) {
-                    kept[sample * slots + slot] = sum[k];
-                }
             }
         }
     }
@@ -571,50 +577,65 @@ US_DEVICE void finish_channel(const us_cu_env *env, const us_cu_finish *f, const
     }
 }
 
-// The sums of one op over the samples, in their order, and what waits for them. sums: [sample][stride].
-US_DEVICE void finish_sums(const us_cu_env *env, const us_cu_finish *f, const us_finish_inputs *own, int active,
-                           const double *sums, int64_t stride)
+// Of n partials every `step`-th from `first` on, in their order; some reads are under way at a time.
+US_DEVICE double sum_partials(const double *partials, int first, int step, int n)
 {
-    int two = f->kind != US_CU_FINISH_BIAS;
-    for (int c = us_thread(); c < f->c; c += us_threads()) {
-        us_finish_inputs in = c == us_thread() ? *own : read_inputs(env, f, c);
-        double sum = 0, second = 0;
-        for (int s = 0; s < active; s++) {
-            sum += sums[s * stride + c];
-            second += two ? sums[s * stride + f->c + c] : 0;
+    enum { AHEAD = 16 };
+    double sum = 0;
+    for (int at = first; at < n; at += AHEAD * step) {
+        double x[AHEAD];
+        US_UNROLL
+        for (int i = 0; i < AHEAD; i++) {
+            x[i] = at + i * step < n ? partials[at + i * step] : 0;
         }
-        finish_channel(env, f, &in, c, (double)active * (double)f->count, sum, second);
+        US_UNROLL
+        for (int i = 0; i < AHEAD; i++) {
+            sum += x[i];
+        }
     }
+    return sum;
 }
 
-// One thread after the other waits long for memory here, while the device has nothing else to do: what is read is asked
-// for early, and stays in registers. room: bytes of the block's shared memory at `scratch`.
-US_DEVICE void finish(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, int active, double *scratch,
-                      int room)
+// What waits for an op's sums takes them over all samples: one after the other lie the partials of a slot. The block's
+// threads share the slots, and a slot among as many threads as there are; a channel is one thread's then.
+US_DEVICE void finish_op(const us_cu_program *p, const us_cu_env *env, const us_cu_op *op, int active, double *scratch)
+{
+    const us_cu_finish f = env->finishes[p->first_finish + op->finish];
+    const int slots = kinds_of(op) * p->c, threads = us_threads(), parts = slots < threads ? threads / slots : 1;
+    const int n = active * p->blocks, all = env->batch * p->blocks;
+    const double *partials = env->partials + (int64_t)op->part * all;
+    if (us_thread() < parts * slots) {      // with more slots than threads: by each channel's thread below
+        scratch[us_thread()] = slots > threads ? 0
+                               : sum_partials(partials + (int64_t)(us_thread() / parts) * all, us_thread() % parts, parts, n);
+    }
+    us_finish_inputs own = read_inputs(env, &f, us_thread());
+    us_barrier();
+    for (int c = us_thread(); c < f.c; c += threads) {
+        us_finish_inputs in = c == us_thread() ? own : read_inputs(env, &f, c);
+        double sum = 0, second = 0;
+        for (int i = 0; i < parts && slots <= threads; i++) {
+            sum += scratch[c * parts + i];
+            second += f.kind == US_CU_FINISH_BIAS ? 0 : scratch[(f.c + c) * parts + i];
+        }
+        if (slots > threads) {
+            sum = sum_partials(partials + (int64_t)c * all, 0, 1, n);
+            second = f.kind == US_CU_FINISH_BIAS ? 0 : sum_partials(partials + (int64_t)(f.c + c) * all, 0, 1, n);
+        }
+        finish_channel(env, &f, &in, c, (double)active * (double)f.count, sum, second);
+    }
+    us_barrier();
+}
+
+// What waits for sums gets them at once; the others are left sample by sample.
+US_DEVICE void finish(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, int active, double *scratch)
 {
     for (int i = 0; i < p->n_ops; i++) {
         const us_cu_op *op = &ops[i];
-        int slots = kinds_of(op) * p->c;
-        if (slots == 0) {
-            continue;
+        if (kinds_of(op) && op->finish >= 0) {
+            finish_op(p, env, op, active, scratch);
+        } else if (kinds_of(op)) {
+            add_blocks(p, env, op, active);
         }
-        int keeps = (int64_t)slots * active * (int)sizeof(double) <= room, waits = op->finish >= 0;
-        us_cu_finish f = us_cu_finish();
-        us_finish_inputs own = {0, 0, 0};
-        if (waits) {
-            f = env->finishes[p->first_finish + op->finish];
-        }
-        add_blocks(p, env, op, active, keeps ? scratch : NULL);
-        if (waits) {
-            own = read_inputs(env, &f, us_thread());
-        }
-        us_barrier();
-        if (waits && keeps) {
-            finish_sums(env, &f, &own, active, scratch, slots);
-        } else if (waits) {
-            finish_sums(env, &f, &own, active, env->sums + op->slot, env->n_sums);
-        }
-        us_barrier();
     }
     if (us_thread() == 0) {
         env->counters[p->counter] = 0;
@@ -623,14 +644,9 @@ US_DEVICE void finish(const us_cu_program *p, const us_cu_env *env, const us_cu_
 
 // ---- A block, from its first pixel to the last block's finish ----
 
-// Bytes of shared memory behind the ops that a block of the program needs: a double per thread, then the rows.
-US_DEVICE int us_room_of(const us_cu_program *p, int lanes)
-{
-    return us_threads() * ((int)sizeof(double) + p->rows * lanes * (int)sizeof(float));
-}
-
 // Grid: samples x blocks of a sample. work: walk(share, walk) runs the program on a share, sums(share) adds up
-// what its threads have found. scratch: the shared memory of us_room_of.
+// what its threads have found. scratch: a double per
+// thread.
 template <typename T, int L, typename Work>
 US_DEVICE void us_run_block(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, Work *work, double *scratch)
 {
@@ -652,7 +668,7 @@ US_DEVICE void us_run_block(const us_cu_program *p, const us_cu_env *env, const 
     }
     if (p->parts && is_last_block(&env->counters[p->counter], (int *)scratch)) {
         us_barrier();
-        finish(p, env, ops, active, scratch, us_room_of(p, L));
+        finish(p, env, ops, active, scratch);
     }
 }
 

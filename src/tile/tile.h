@@ -37,7 +37,7 @@
 #include "net/model.h"
 #include "patch/patch.h"
 
-enum { US_TILE_MAX_SIDE = 1 << 24, US_TILE_MAX_SAMPLES = 1 << 16, US_TILE_MAX_BATCH = 64 };
+enum { US_TILE_MAX_SIDE = 1 << 24, US_TILE_MAX_SAMPLES = 1 << 16, US_TILE_MAX_BATCH = 256 };
 
 // ---- Grid -------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ int us_trainer_finished(const usplit_trainer *trainer);
 // validate.c: val_psnr and validation loss over the validation patches (data section 4.3).
 usplit_status us_trainer_validate(usplit_trainer *trainer);
 
-enum { US_VALIDATE_BATCH = 64 };         // patches predicted together, at most
+enum { US_VALIDATE_BATCH = 8 };          // patches predicted together, at most: they need memory beside the training
 
 double us_trainer_clock(void);
 // Tells the caller, at most ten times a second unless `always`; USPLIT_ERR_CANCELLED when it wants to stop.

@@ -13,7 +13,7 @@ enum { MOST = 512 };
 typedef struct settings {
     const char *device;
     usplit_model_options model;
-    int train, batch, steps, threads, frame, pad, half, tune;
+    int train, batch, steps, threads, frame, pad, half, tune, tiles;
 } settings;
 
 typedef struct clock_marks {
@@ -143,6 +143,7 @@ static usplit_status predict(const settings *s, usplit_model *model, int64_t bef
     norm.target_deviation[0] = norm.target_deviation[1] = 1;
     usplit_tiler_options_init(&o, sizeof o);
     o.pad = s->pad;
+    o.batch = s->tiles;
     usplit_image_init(&in, sizeof in, src, USPLIT_TYPE_F32, 1, s->frame, s->frame, 1);
     usplit_image_init(&out, sizeof out, dst, USPLIT_TYPE_F32, 1, s->frame, s->frame, 2);
     usplit_status status = usplit_model_set_normalisation(model, &norm);
@@ -180,8 +181,8 @@ static int parse(int argc, char **argv, settings *s)
 {
     static const char *const variants[] = {"vanilla", "lean", "regular", "deep", NULL}, *const families[] = {"hvae", "hae", NULL};
     static const char *const modes[] = {"split", "train", NULL}, *const names[] = {"--batch", "--steps", "--threads", "--frame",
-        "--pad", "--half", "--tune", "--filters", "--levels", "--lc", "--z", "--patch", NULL};
-    int *const numbers[] = {&s->batch, &s->steps, &s->threads, &s->frame, &s->pad, &s->half, &s->tune,
+        "--pad", "--half", "--tune", "--tiles", "--filters", "--levels", "--lc", "--z", "--patch", NULL};
+    int *const numbers[] = {&s->batch, &s->steps, &s->threads, &s->frame, &s->pad, &s->half, &s->tune, &s->tiles,
                             &s->model.filters, &s->model.levels, &s->model.lc_count, &s->model.z_dims[0],
                             &s->model.patch};
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -212,7 +213,7 @@ int main(int argc, char **argv)
     usplit_model_options_init(&s.model, sizeof s.model);
     if (parse(argc, argv, &s)) {
         fprintf(stderr, "usage: bench_gpu [--device NAME] --variant vanilla|lean|regular|deep --family hvae|hae --mode train|split "
-                        "[--batch N] [--steps N] [--frame N] [--pad N] [--half 0|1] [--tune 0|1] [--threads N] [--filters N] [--levels N] "
+                        "[--batch N] [--steps N] [--frame N] [--pad N] [--half 0|1] [--tune 0|1] [--tiles N] [--threads N] [--filters N] [--levels N] "
                         "[--lc N] [--z N] [--patch N]\n");
         return 2;
     }
