@@ -92,9 +92,13 @@ static outcome train(int half, network net, double first_scale)
     return o;
 }
 
+// The loss of a first epoch, as a part of it. In float32, weights that begin moved at random by up to one part in 2^11,
+// the rounding of a half, end up within 6.3e-5 (HAE), 4.7e-5 (HVAE), 1.5e-3 (U-Net) and 5.1e-3 (BraveNet) of it, three
+// trials each; a half rounds at every step.
 static void test_training_follows_float32(void **state)
 {
     (void)state;
+    static const double allowed[] = {2e-3, 2e-3, 1e-2, 1e-2};
     const network nets[] = {{USPLIT_FAMILY_HAE, USPLIT_VARIANT_REGULAR, 2, 16},
                             {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 2, 16},
                             {USPLIT_FAMILY_UNET, USPLIT_VARIANT_CONTEXT_AWARE, 2, 16},
@@ -103,7 +107,7 @@ static void test_training_follows_float32(void **state)
         outcome a = train(0, nets[i], 1), b = train(1, nets[i], 1024);
         assert_true(a.epoch[1].loss < a.epoch[0].loss);
         assert_true(b.skipped == 0);
-        if (!(fabs(a.epoch[0].loss - b.epoch[0].loss) <= 2e-3 * fabs(a.epoch[0].loss))) {
+        if (!(fabs(a.epoch[0].loss - b.epoch[0].loss) <= allowed[i] * fabs(a.epoch[0].loss))) {
             fail_msg("network %d: loss %.6f in half, %.6f in float32", (int)i, b.epoch[0].loss, a.epoch[0].loss);
         }
         // later Adamax, which divides by the largest gradient so far, has amplified the roundings: it learns as much
