@@ -11,7 +11,8 @@
 # Floor: multiply-adds at the rate of a large half product, or the kept activations written once and read twice at the
 # rate of a large copy, whichever takes longer; both rates measured through PyTorch in the same run.
 #
-# Environment: ROWS, STEPS, REPEAT. SMOKE=1: tiny sizes on the CPU, to try the program, the peer and the table.
+# Environment: ROWS, STEPS, REPEAT; TUNES="0" leaves out timed convolutions, MODES="default" (or "") modes of
+# torch.compile, each of which takes minutes. SMOKE=1: tiny sizes on the CPU, to try the program, the peer and the table.
 set -u
 program=$1 facts=$2 python=${3:-python3} libraries=${4:-}
 [ -n "${LD_LIBRARY_PATH:-}" ] && libraries=${libraries:+$libraries:}$LD_LIBRARY_PATH
@@ -19,7 +20,7 @@ peer=$(dirname "$0")/../bench/peer_torch.py
 rows=${ROWS:-hvae/vanilla hvae/lean hvae/regular hvae/deep hae/regular}
 steps=${STEPS:-400} repeat=${REPEAT:-50}
 device=cuda:0 ours='' theirs='--warmup 5' frame='--frame 2720 --pad 24' tile_batch=256
-autocast=--autocast modes="default reduce-overhead max-autotune"
+autocast=--autocast modes=${MODES-default reduce-overhead max-autotune} tunes=${TUNES:-0 1}
 if [ -n "${SMOKE:-}" ]; then
     device=cpu steps=30 repeat=2 rows=${ROWS:-hvae/lean} modes='' tile_batch=4
     ours='--batch 2 --filters 8 --levels 2 --lc 2 --z 8 --patch 32 --threads 1' frame='--frame 80 --pad 8'
@@ -54,7 +55,7 @@ fi
 # Our faster line: with the first choice of convolutions, or with timed ones.
 ours_best() {   # MODE ARGUMENTS...
     local best='' least='' tune line seconds
-    for tune in 0 1; do
+    for tune in $tunes; do
         line=$(LD_LIBRARY_PATH=$libraries "$program" --device "$device" --family "$family" --variant "$variant" --tune $tune --mode "$@" 2>> "$log")
         seconds=$(field "$line" seconds)
         [ -n "$seconds" ] || continue
