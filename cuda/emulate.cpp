@@ -382,14 +382,8 @@ const char *run_launch(const launch &l)
 
 }   // namespace
 
-// A stream that waits for an event of a recording takes part in it. When its work is done is open until the recording's
-// own stream waits for it: it is put off until then, or done at once with an odd seed of us_emulate_shuffle.
 struct us_recording {
     std::vector<work> list;
-    us_stream *own = nullptr;
-    us_stream *side = nullptr;          // one is enough
-    std::vector<work> late;             // all work of the side, in order
-    size_t waited = 0;                  // so much of it has been waited for
 };
 
 struct us_stream {
@@ -399,9 +393,6 @@ struct us_stream {
 struct us_event {
     bool recorded;
     double seconds;
-    us_recording *recording;            // that it was recorded in
-    bool of_side;
-    size_t position;                    // work of the side before it
 };
 
 namespace {
@@ -411,16 +402,8 @@ __thread const char *recording_fault;   // of a call that cannot say so itself
 
 const char *put(us_stream *stream, const work &w)
 {
-    us_recording *r = stream->recording;
-    if (r && stream != r->own) {
-        r->late.push_back(w);
-        if (all().seed % 2) {
-            r->list.push_back(w);
-        }
-        return nullptr;
-    }
-    if (r) {
-        r->list.push_back(w);
+    if (stream->recording) {
+        stream->recording->list.push_back(w);
         return nullptr;
     }
     return w();
@@ -617,10 +600,8 @@ const char *us_stream_create(us_stream **out)
 void us_stream_free(us_stream *stream)
 {
     if (stream) {
-        if (stream->recording && stream->recording->own == stream) {
-            recordings_open--;
-            delete stream->recording;
-        }
+        recordings_open -= stream->recording != nullptr;
+        delete stream->recording;
         delete stream;
         count_handle(-1);
     }
@@ -640,28 +621,8 @@ void *us_stream_native(const us_stream *stream)
 
 const char *us_stream_after(us_stream *stream, us_event *event)
 {
-    us_recording *r = event->recording;
-    if (!r) {
-        return stream->recording ? fail("us_stream_after: the event is from outside of the recording") : nullptr;
-    }
-    if (stream->recording && stream->recording != r) {
-        return fail("us_stream_after: the event is of another recording");
-    }
-    if (!stream->recording && r->side) {
-        return fail("us_stream_after: a third stream of a recording");
-    }
-    if (!stream->recording) {
-        stream->recording = r;
-        r->side = stream;
-    } else if (stream == r->own && event->of_side) {
-        while (r->waited < event->position) {
-            if (all().seed % 2 == 0) {
-                r->list.push_back(r->late[r->waited]);
-            }
-            r->waited++;
-        }
-    }
-    return nullptr;
+    (void)event;
+    return stream->recording ? not_recording("us_stream_after") : nullptr;
 }
 
 const char *us_event_create(us_event **out)
@@ -681,11 +642,8 @@ void us_event_free(us_event *event)
 
 const char *us_event_record(us_event *event, us_stream *stream)
 {
-    event->recording = stream->recording;
     if (stream->recording) {
-        event->of_side = stream != stream->recording->own;
-        event->position = stream->recording->late.size();
-        return nullptr;
+        return not_recording("us_event_record");
     }
     event->recorded = true;
     event->seconds = now_seconds();
@@ -740,7 +698,6 @@ const char *us_record_begin(us_stream *stream)
         return fail("us_record_begin: the stream is recording");
     }
     stream->recording = new us_recording{};
-    stream->recording->own = stream;
     recording_fault = nullptr;
     recordings_open++;
     return nullptr;
@@ -752,18 +709,8 @@ const char *us_record_end(us_stream *stream, us_recording **out)
     if (!*out) {
         return fail("us_record_end: the stream is not recording");
     }
-    if ((*out)->own != stream) {
-        *out = nullptr;
-        return fail("us_record_end: another stream began the recording");
-    }
-    if ((*out)->side) {
-        (*out)->side->recording = nullptr;
-    }
     stream->recording = nullptr;
     recordings_open--;
-    if ((*out)->waited < (*out)->late.size() && !recording_fault) {
-        recording_fault = "a stream that took part was not waited for";
-    }
     if (recording_fault) {
         delete *out;
         *out = nullptr;

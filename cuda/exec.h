@@ -41,14 +41,9 @@ typedef struct us_pipe {
     us_stream *stream;
     us_cu_engine *engine;
     us_cu_conv **forward, **back, **weight;     // [n_convs]
-    // Training: gradients of weights, which nobody waits for before the optimiser, beside the rest of the pass back.
-    us_stream *side;
-    us_event *forked;
-    us_event **done;            // [n_steps]: of a gradient of weights; NULL
-    int *waits;                 // [n_steps] as us_pipe_find_waits says
-    int64_t workspace_bytes, side_bytes;
+    int64_t workspace_bytes;
     char *block;                // its device memory, in one piece; the pointers below lie in it
-    void *arena, *workspace, *side_workspace;
+    void *arena, *workspace;
     void *weight_part;          // gradient of a shared weight, before it is added
     float *inputs, *head, *kl_weight;
     double *sums, *partials;
@@ -141,9 +136,6 @@ void us_pipe_free(us_pipe *pipe);
 // training step, which ends with the optimiser after the last part; NULL: forward and backward only.
 usplit_status us_pipe_start(us_pipe *pipe, int n, const us_run *runs, const us_update *update, const us_part *part);
 usplit_status us_pipe_wait(us_pipe *pipe);
-// Gradients of weights are run beside the other steps. waits[step]: the latest one that reads what the step writes, and
-// with it all before must be done; -1: none, or one that an earlier step has waited for.
-void us_pipe_find_waits(const us_plan *plan, int *waits);
 // Records the optimiser anew: gradients of parts or of whole batches.
 usplit_status us_pipe_record_optimiser(us_pipe *pipe);
 // Records the run anew with inputs from exec->gather.

@@ -29,8 +29,8 @@ static usplit_status compile_one(us_pipe *p, us_cu_conv **out, const us_cu_shape
     us_exec *e = p->exec;
     const us_cu_conv_table *table = e->cuda->convs;
     US_CUDA_TRY(table->compile(out, p->engine, shape, direction));
-    int64_t bytes = table->workspace(*out), *most = direction == US_CU_WEIGHT ? &p->side_bytes : &p->workspace_bytes;
-    *most = bytes > *most ? bytes : *most;
+    int64_t bytes = table->workspace(*out);
+    p->workspace_bytes = bytes > p->workspace_bytes ? bytes : p->workspace_bytes;
     e->n_plain += strcmp(table->note(*out), "plain") == 0;
     return USPLIT_OK;
 }
@@ -113,7 +113,6 @@ static usplit_status allocate_device(us_pipe *p)
     const piece parts[] = {
         {&p->arena, plan->sample_floats * e->batch * e->element},
         {&p->workspace, p->workspace_bytes},
-        {&p->side_workspace, p->side_bytes},
         {&p->weight_part, us_pipe_shared_weights(plan) * e->element},
         {(void **)&p->inputs, e->input_floats * 4},
         {(void **)&p->head, us_pipe_head_floats(plan) * 4},
@@ -185,16 +184,11 @@ static void make_env(us_pipe *p)
     }
 }
 
-static void free_side(us_pipe *p);
-
 void us_pipe_free(us_pipe *p)
 {
     us_exec *e = p->exec;
     if (!e) {
         return;
-    }
-    if (p->side) {
-        us_stream_wait(p->side);
     }
     if (p->stream) {
         us_stream_wait(p->stream);
@@ -219,7 +213,6 @@ void us_pipe_free(us_pipe *p)
     }
     us_device_free(p->block);
     us_pinned_free(p->pinned);
-    free_side(p);
     us_stream_free(p->stream);
     *p = (us_pipe){0};
 }
@@ -233,10 +226,10 @@ static usplit_status run_weight(us_pipe *p, const us_step *s, const void *src)
     const us_conv *c = &e->plan->convs[s->index];
     const us_cu_param *w = &e->tables.params[c->weight];
     void *grad = (char *)e->weight_grads + w->at * e->element, *to = c->adds_up ? p->weight_part : grad;
-    US_CUDA_TRY(e->cuda->convs->run(p->weight[s->index], p->side, src, us_exec_element(e, p, s->src2), NULL, to,
-                                    p->side_workspace));
+    US_CUDA_TRY(e->cuda->convs->run(p->weight[s->index], p->stream, src, us_exec_element(e, p, s->src2), NULL, to,
+                                    p->workspace));
     if (c->adds_up) {
-        US_CUDA_TRY(us_cu_add(p->side, &p->env, to, grad, w->count));
+        US_CUDA_TRY(us_cu_add(p->stream, &p->env, to, grad, w->count));
     }
     return USPLIT_OK;
 }
@@ -321,110 +314,6 @@ static usplit_status run_step(us_pipe *p, const us_step *s)
     }
 }
 
-// ---- The side stream -----------------------------------------------------------------------------------
-//
-// The plan gives memory to another tensor when its steps in order need it no longer. The side stream may be late: the
-// main one waits for it before a step that writes into what it reads.
-
-static int overlap(const us_tensor *a, const us_tensor *b)
-{
-    return a->offset < b->offset + b->floats && b->offset < a->offset + a->floats;
-}
-
-static int writes_into(const us_plan *plan, const us_step *s, const us_tensor *t)
-{
-    if (s->kind == US_STEP_MAP) {
-        const us_program *program = &plan->programs[s->index];
-        for (int i = 0; i < program->n_ops; i++) {
-            const us_uop *op = &program->ops[i];
-            if (op->code == US_U_STORE && overlap(&plan->tensors[op->ref], t)) {
-                return 1;
-            }
-        }
-        return 0;
-    }
-    int more = s->kind == US_STEP_SPATIAL_BACK ? plan->spatials[s->index].partial : -1;
-    return (s->dst >= 0 && overlap(&plan->tensors[s->dst], t)) || (more >= 0 && overlap(&plan->tensors[more], t));
-}
-
-void us_pipe_find_waits(const us_plan *plan, int *waits)
-{
-    int first = 0;              // those before are done
-    for (int i = 0; i < plan->n_steps; i++) {
-        const us_step *s = &plan->steps[i];
-        waits[i] = -1;
-        for (int j = i - 1; j >= first && s->kind != US_STEP_CONV_WEIGHT && waits[i] < 0; j--) {
-            const us_step *late = &plan->steps[j];
-            if (late->kind == US_STEP_CONV_WEIGHT && (writes_into(plan, s, &plan->tensors[late->src]) ||
-                                                      writes_into(plan, s, &plan->tensors[late->src2]))) {
-                waits[i] = j;
-                first = j + 1;
-            }
-        }
-    }
-}
-
-static usplit_status make_side(us_pipe *p)
-{
-    us_exec *e = p->exec;
-    size_t n = (size_t)e->plan->n_steps + 1;
-    US_CUDA_TRY(us_stream_create(&p->side));
-    US_CUDA_TRY(us_event_create(&p->forked));
-    p->waits = us_calloc(e->a, n, sizeof *p->waits);
-    p->done = us_calloc(e->a, n, sizeof *p->done);
-    if (!p->waits || !p->done) {
-        return USPLIT_ERR_MEMORY;
-    }
-    us_pipe_find_waits(e->plan, p->waits);
-    for (int i = 0; i < e->plan->n_steps; i++) {
-        if (e->plan->steps[i].kind == US_STEP_CONV_WEIGHT) {
-            US_CUDA_TRY(us_event_create(&p->done[i]));
-        }
-    }
-    return USPLIT_OK;
-}
-
-static void free_side(us_pipe *p)
-{
-    for (int i = 0; p->done && i < p->exec->plan->n_steps; i++) {
-        us_event_free(p->done[i]);
-    }
-    us_event_free(p->forked);
-    us_free(p->exec->a, p->done);
-    us_free(p->exec->a, p->waits);
-    us_stream_free(p->side);
-}
-
-// One step, on its stream. What the side stream reads has been made on the main one.
-static usplit_status walk_one(us_pipe *p, int i)
-{
-    const us_step *s = &p->exec->plan->steps[i];
-    if (p->waits[i] >= 0) {
-        US_CUDA_TRY(us_stream_after(p->stream, p->done[p->waits[i]]));
-    }
-    if (s->kind != US_STEP_CONV_WEIGHT) {
-        return run_step(p, s);
-    }
-    US_CUDA_TRY(us_event_record(p->forked, p->stream));
-    US_CUDA_TRY(us_stream_after(p->side, p->forked));
-    US_TRY(run_step(p, s));
-    US_CUDA_TRY(us_event_record(p->done[i], p->side));
-    return USPLIT_OK;
-}
-
-static usplit_status walk_training(us_pipe *p)
-{
-    us_event *last = NULL;
-    for (int i = 0; i < p->exec->plan->n_steps; i++) {
-        US_TRY(walk_one(p, i));
-        last = p->done[i] ? p->done[i] : last;
-    }
-    if (last) {
-        US_CUDA_TRY(us_stream_after(p->stream, last));
-    }
-    return USPLIT_OK;
-}
-
 static usplit_status walk_steps(us_pipe *p)
 {
     us_exec *e = p->exec;
@@ -432,9 +321,6 @@ static usplit_status walk_steps(us_pipe *p)
     if (e->train && plan->n_masks) {
         US_CUDA_TRY(us_cu_draw_masks(p->stream, &p->env, e->d_masks, plan->n_masks,
                                      (float)plan->graph->config.dropout));
-    }
-    if (e->train) {
-        return walk_training(p);
     }
     for (int i = 0; i < plan->n_steps; i++) {
         US_TRY(run_step(p, &plan->steps[i]));
@@ -515,9 +401,6 @@ usplit_status us_pipe_make(us_pipe *p, us_exec *exec)
 {
     p->exec = exec;
     US_CUDA_TRY(us_stream_create(&p->stream));
-    if (exec->train) {
-        US_TRY(make_side(p));
-    }
     US_TRY(compile_convs(p));
     US_TRY(allocate_device(p));
     US_TRY(allocate_pinned(p));

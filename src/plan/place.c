@@ -177,21 +177,6 @@ static usplit_status place_tensors(us_plan *p, int per_worker, int64_t *total)
     return status;
 }
 
-// A device runs gradients of weights beside the steps that follow, so what they read stays a little longer: else the
-// next step but one would wait for them to write there.
-static void keep_for_weights(us_plan *p)
-{
-    enum { STEPS = 6 };
-    for (int i = 0; i < p->n_steps && p->options.layout == US_LAYOUT_BATCH; i++) {
-        const us_step *s = &p->steps[i];
-        const int read[2] = {s->src, s->src2};
-        for (int j = 0; j < 2 && s->kind == US_STEP_CONV_WEIGHT; j++) {
-            us_tensor *t = &p->tensors[read[j]];
-            t->last = t->last < i + STEPS ? i + STEPS : t->last;
-        }
-    }
-}
-
 usplit_status us_place(us_plan *p)
 {
     int phase = 0;
@@ -210,7 +195,6 @@ usplit_status us_place(us_plan *p)
         US_TRY(assign_registers(p, &p->programs[i]));
     }
     int predict = p->options.mode == US_PLAN_PREDICT;
-    keep_for_weights(p);
     for (int i = 0; i < p->n_tensors; i++) {
         us_tensor *t = &p->tensors[i];
         if (t->external) {
