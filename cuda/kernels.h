@@ -27,7 +27,7 @@ typedef struct us_cu_kernel_table {
 
 extern const us_cu_kernel_table us_cu_kernels_nvrtc;
 
-// Whether NVRTC makes a kernel of the text for that compute capability; needs no device.
-const char *us_cu_nvrtc_try(int major, int minor, int half, const char *text);
+// Whether NVRTC makes kernels of the texts for that compute capability; needs no device.
+const char *us_cu_nvrtc_try(int major, int minor, int half, int n, const char *const *texts);
 
 #endif

@@ -223,20 +223,26 @@ static usplit_status compile_piece(void *user, int index, int worker)
     return USPLIT_OK;
 }
 
-const char *us_cu_nvrtc_try(int major, int minor, int half, const char *text)
+const char *us_cu_nvrtc_try(int major, int minor, int half, int n, const char *const *texts)
 {
     us_cu_kernels k = {.half = half};
-    us_cu_kernel only = {.text = text}, *fresh = &only;
     piece made = {.code = NULL};
-    compiling c = {.of = &k, .fresh = &fresh, .n = 1, .n_pieces = 1, .pieces = &made};
+    us_cu_kernel *all = us_calloc(NULL, (size_t)n + 1, sizeof *all), **fresh = us_calloc(NULL, (size_t)n + 1, sizeof *fresh);
+    compiling c = {.of = &k, .fresh = fresh, .n = n, .n_pieces = 1, .pieces = &made};
     snprintf(k.arch, sizeof k.arch, "sm_%d%d", major, minor);
-    const char *why = open_library(&k);
+    const char *why = all && fresh ? open_library(&k) : "out of memory";
     if (!why) {
+        for (int i = 0; i < n; i++) {
+            all[i].text = texts[i];
+            fresh[i] = &all[i];
+        }
         compile_piece(&c, 0, 0);
         snprintf(failure, sizeof failure, "%s", made.failure);
         why = made.code ? NULL : failure;
     }
     us_free(NULL, made.code);
+    us_free(NULL, all);
+    us_free(NULL, fresh);
     if (k.library) {
         dlclose(k.library);
     }

@@ -124,23 +124,20 @@ static void test_training_follows_float32(void **state)
 static void test_training_with_compiled_programs(void **state)
 {
     (void)state;
-    for (int half = 0; half < 2; half++) {
-        const network net = {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 2, 16};
-        double scale = half ? 1024 : 1, allowed = half ? 2e-3 : 1e-5;
-        outcome a = train(half, net, scale);
-        compiled = 1;
-        outcome b = train(half, net, scale);
-        compiled = 0;
-        assert_true(b.skipped == 0 && b.epoch[1].loss < b.epoch[0].loss);
-        for (int i = 0; i < 2; i++) {
-            if (!(fabs(a.epoch[i].loss - b.epoch[i].loss) <= allowed * fabs(a.epoch[i].loss))) {
-                fail_msg("half %d, epoch %d: loss %.8f, interpreted %.8f", half, i, b.epoch[i].loss, a.epoch[i].loss);
-            }
+    const network net = {USPLIT_FAMILY_HVAE, USPLIT_VARIANT_REGULAR, 2, 16};
+    outcome a = train(1, net, 1024);
+    compiled = 1;
+    outcome b = train(1, net, 1024);
+    compiled = 0;
+    assert_true(b.skipped == 0 && b.epoch[1].loss < b.epoch[0].loss);
+    for (int i = 0; i < 2; i++) {
+        if (!(fabs(a.epoch[i].loss - b.epoch[i].loss) <= 2e-3 * fabs(a.epoch[i].loss))) {
+            fail_msg("epoch %d: loss %.8f, interpreted %.8f", i, b.epoch[i].loss, a.epoch[i].loss);
         }
-        assert_true(memcmp(a.params, b.params, (size_t)a.n * sizeof *a.params) != 0);   // it was something else
-        free(a.params);
-        free(b.params);
     }
+    assert_true(memcmp(a.params, b.params, (size_t)a.n * sizeof *a.params) != 0);       // it was something else
+    free(a.params);
+    free(b.params);
 }
 #endif
 

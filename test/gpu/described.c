@@ -3,7 +3,8 @@
 // itself is tried, for three generations of GPUs, in both precisions:
 //   - the shapes of test/cuda/conv_shapes.h: there are engines that keep our rules, each comes back from its recipe;
 //   - every convolution of the published networks, in training and in tiled prediction: there is an engine.
-// Prints a line per case.
+// And NVRTC, which needs no GPU either, compiles every elementwise program of those networks, or
+// some with a device named. Prints a line per case.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "cuda/conv_shapes.h"
 #include "cudnn_graph.h"
 #include "exec.h"
+#include "source.h"
 #include "ways.h"
 
 // cuDNN's own form of a device's properties; what differs between devices is put in.
@@ -130,10 +132,48 @@ static void add(const us_cu_shape *s, us_conv_direction d)
     }
 }
 
+// Texts of the programs, each once.
+enum { MOST_TEXTS = 1024, MOST_TEXT = 1 << 15 };
+static char *texts[2][MOST_TEXTS];
+static int n_texts[2];
+
+static int add_programs(const us_plan *plan, int half)
+{
+    static char text[MOST_TEXT];
+    us_cu_tables t;
+    if (us_cu_tables_make(&t, NULL, plan, 132, 232448, 1) != USPLIT_OK) {
+        return 0;
+    }
+    int good = 1;
+    for (int i = 0; i < plan->n_programs && good; i++) {
+        const us_cu_program *p = &t.programs[i];
+        int j = 0, *n = &n_texts[half];
+        if (!p->compiled) {
+            printf("FAILED a program of %d ops is too long to be compiled\n", p->n_ops);
+            good = 0;
+            continue;
+        }
+        size_t length = us_cu_source(text, sizeof text, p, &t.ops[p->first_op], half);
+        while (j < *n && strcmp(texts[half][j], text) != 0) {
+            j++;
+        }
+        if (j == *n && *n < MOST_TEXTS && length < sizeof text) {
+            texts[half][(*n)++] = strdup(text);
+        }
+        good = j < MOST_TEXTS && length < sizeof text;
+    }
+    us_cu_tables_free(&t);
+    return good;
+}
+
 static int add_plan(const us_graph *g, const us_plan_options *o, int half)
 {
     us_plan *plan;
     if (us_plan_build(&plan, NULL, g, o) != USPLIT_OK) {
+        return 0;
+    }
+    if (!add_programs(plan, half)) {
+        us_plan_free(plan);
         return 0;
     }
     for (int i = 0; i < plan->n_convs; i++) {
@@ -202,6 +242,23 @@ static const char *open_device(void **library, int i)
     return us_cu_cudnn_open_described(library, 1, json);
 }
 
+// Every `each`-th of them: one takes a quarter of a second.
+static void check_programs(int i, int each)
+{
+    for (int half = 0; half < 2; half++) {
+        const char *some[MOST_TEXTS];
+        int n = 0;
+        for (int j = 0; j < n_texts[half]; j += each) {
+            some[n++] = texts[half][j];
+        }
+        const char *why = us_cu_nvrtc_try(devices[i].version / 100, devices[i].version % 100 / 10, half, n, some);
+        printf("%s %-5s programs: %d of %d%s%s\n", why ? "FAILED" : "ok    ", half ? "half" : "float", n, n_texts[half],
+               why ? ": " : "", why ? why : "");
+        cases++;
+        bad += why != NULL;
+    }
+}
+
 static void check_device(void *library)
 {
     for (int i = 0; i < N_CONV_SHAPES; i++) {
@@ -238,9 +295,10 @@ int main(int argc, char **argv)
             return 77;
         }
         printf("%s\n", devices[i].name);
+        check_programs(i, argc > 1 ? 6 : 1);        // named: as a part of make check
         check_device(library);
         us_cu_library_cudnn.close(library);
     }
-    printf("%s: %d of %d convolutions have no engine, or one that does not come back\n", text, bad, cases);
+    printf("%s: %d of %d have no engine, or one that does not come back, or do not compile\n", text, bad, cases);
     return bad != 0;
 }
