@@ -43,34 +43,54 @@ template <typename T> US_DEVICE void clear_pixel(T *base, int pixel, int channel
     }
 }
 
-// Block: sample, then part of the patch (level, or the target after the last level), then stretch of pixels.
+// The pixel of a patch that a thread makes.
+typedef struct us_cut {
+    int sample, pixel;
+    int level, target;          // target: 1: of all channels, at level 0
+} us_cut;
+
+// Block: sample, then part of the patch (level, or the target after the last level), then stretch of pixels. Where
+// the sample's part begins; NULL: there is nothing to do, or it is done.
+template <typename T>
+US_DEVICE T *begin_cut(const us_cu_gather_plan *g, const us_cu_run *run, T *arena, int stretches, us_cut *cut)
+{
+    int parts = g->levels + 1, part = us_block() / stretches % parts;
+    cut->sample = us_block() / stretches / parts;
+    cut->pixel = us_block() % stretches * us_threads() + us_thread();
+    cut->target = part == g->levels;
+    cut->level = cut->target ? 0 : part;
+    const us_cu_tensor to = cut->target ? g->target : g->input[part];
+    if (to.at < 0 || cut->pixel >= g->size * g->size) {
+        return NULL;
+    }
+    T *dst = arena + to.at + cut->sample * to.stride;
+    if (cut->sample >= run->active) {
+        clear_pixel(dst, cut->pixel, cut->target ? g->channels : 1);
+        return NULL;
+    }
+    return dst;
+}
+
 template <typename T>
 US_KERNEL(images_gather)(us_cu_gather_plan g, const us_cu_place *places, const us_cu_run *run, T *arena, int stretches)
 {
-    int parts = g.levels + 1, part = us_block() / stretches % parts, sample = us_block() / stretches / parts;
-    int pixel = us_block() % stretches * us_threads() + us_thread();
-    int level = part < g.levels ? part : 0;
-    const us_cu_tensor to = part < g.levels ? g.input[part] : g.target;
-    if (to.at < 0 || pixel >= g.size * g.size) {
+    us_cut cut;
+    T *dst = begin_cut(&g, run, arena, stretches, &cut);
+    if (!dst) {
         return;
     }
-    if (sample >= run->active) {
-        clear_pixel(arena + to.at + sample * to.stride, pixel, part < g.levels ? 1 : g.channels);
-        return;
-    }
-    const us_cu_place place = places[sample];
-    const us_cu_plane plane = g.planes[(int64_t)place.frame * g.levels + level];
-    int64_t at = find_pixel(&plane, &g, &place, level, pixel / g.size, pixel % g.size);
-    T *dst = arena + to.at + sample * to.stride;
-    if (part < g.levels) {
+    const us_cu_place place = places[cut.sample];
+    const us_cu_plane plane = g.planes[(int64_t)place.frame * g.levels + cut.level];
+    int64_t at = find_pixel(&plane, &g, &place, cut.level, cut.pixel / g.size, cut.pixel % g.size);
+    if (!cut.target) {
         float grey = at < 0 ? g.padding_value : mix(&plane, g.channels, at);
-        us_from_float(us_place_normal(grey, g.mean, g.inverse_deviation), &dst[pixel]);
+        us_from_float(us_place_normal(grey, g.mean, g.inverse_deviation), &dst[cut.pixel]);
         return;
     }
     for (int c = 0; c < g.channels; c++) {
         float grey = at < 0 ? g.padding_value : plane.data[c * plane.stride + at];
         us_from_float(us_place_normal(grey, g.target_mean[c], g.target_inverse_deviation[c]),
-                      &dst[(int64_t)pixel * g.channels + c]);
+                      &dst[(int64_t)cut.pixel * g.channels + c]);
     }
 }
 
@@ -88,33 +108,26 @@ US_DEVICE float find_grey(const us_cu_gather_plan *g, const us_place *place, int
 template <typename T>
 US_KERNEL(images_mix)(us_cu_gather_plan g, const us_place *places, const us_cu_run *run, T *arena, int stretches)
 {
-    int parts = g.levels + 1, part = us_block() / stretches % parts, sample = us_block() / stretches / parts;
-    int pixel = us_block() % stretches * us_threads() + us_thread();
-    int level = part < g.levels ? part : 0;
-    const us_cu_tensor to = part < g.levels ? g.input[part] : g.target;
-    if (to.at < 0 || pixel >= g.size * g.size) {
+    us_cut cut;
+    T *dst = begin_cut(&g, run, arena, stretches, &cut);
+    if (!dst) {
         return;
     }
-    if (sample >= run->active) {
-        clear_pixel(arena + to.at + sample * to.stride, pixel, part < g.levels ? 1 : g.channels);
-        return;
-    }
-    const us_place *place = &places[sample];
-    T *dst = arena + to.at + sample * to.stride;
+    const us_place *place = &places[cut.sample];
     int64_t i, j;
-    us_place_turn(place->turn, g.size, pixel / g.size, pixel % g.size, &i, &j);
-    if (part < g.levels) {
+    us_place_turn(place->turn, g.size, cut.pixel / g.size, cut.pixel % g.size, &i, &j);
+    if (!cut.target) {
         float grey = 0;
         for (int c = 0; c < US_PLACE_CHANNELS; c++) {
-            grey += place->weight[c] == 0 ? 0.0f : place->weight[c] * find_grey(&g, place, c, level, i, j);
+            grey += place->weight[c] == 0 ? 0.0f : place->weight[c] * find_grey(&g, place, c, cut.level, i, j);
         }
-        us_from_float(us_place_normal(grey, g.mean, g.inverse_deviation), &dst[pixel]);
+        us_from_float(us_place_normal(grey, g.mean, g.inverse_deviation), &dst[cut.pixel]);
         return;
     }
     for (int c = 0; c < g.channels; c++) {
         float grey = place->gain[c] * find_grey(&g, place, c, 0, i, j);
         us_from_float(us_place_normal(grey, g.target_mean[c], g.target_inverse_deviation[c]),
-                      &dst[(int64_t)pixel * g.channels + c]);
+                      &dst[(int64_t)cut.pixel * g.channels + c]);
     }
 }
 
