@@ -20,8 +20,8 @@ static usplit_status check_options(const usplit_trainer_options *o)
     US_CHECK_ARG(o->batch >= 1 && o->batch <= 4096, "batch is %d; accepted: 1 to 4096", o->batch);
     US_CHECK_ARG(o->max_epochs >= 1, "max_epochs is %d; accepted: 1 or more", o->max_epochs);
     US_CHECK_ARG(o->max_steps >= 0 && o->steps_per_epoch >= 0 && o->max_validation_patches >= 0 &&
-                     o->memory_budget >= 0 && !(o->max_seconds < 0),
-                 "a limit is negative (max_steps %lld, steps_per_epoch %lld, max_validation_patches %lld, "
+                     o->memory_budget >= 0 && o->max_seconds >= 0,
+                 "a limit is negative or NaN (max_steps %lld, steps_per_epoch %lld, max_validation_patches %lld, "
                  "memory_budget %lld, max_seconds %g); accepted: 0 (none) or more",
                  (long long)o->max_steps, (long long)o->steps_per_epoch, (long long)o->max_validation_patches,
                  (long long)o->memory_budget, o->max_seconds);

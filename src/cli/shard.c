@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/files.h"
 
 enum { MAX_PARTS = 100000 };
 
@@ -432,6 +433,9 @@ int shard_read(shard *s, const char *path)
     double floats = 0;
     memset(s, 0, sizeof *s);
     s->path = cli_format("%s", path);
+    if ((rc = files_check_regular(path, NULL)) != CLI_OK) {
+        return rc;
+    }
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
         return cli_error(CLI_FAILED, "%s: %s", path, strerror(errno));

@@ -78,6 +78,15 @@ mv shards/large.tif.*.shard .
 expect 1 merge -o no.tif large.tif.1of4.shard
 says err 'missing: shards 2, 3, 4 of 4$'
 
+# ---- What is no file
+mkfifo pipe.shard
+expect 1 merge -o no.tif pipe.shard
+says err 'is no file but a pipe'
+expect 1 import pipe.shard -o no.h5
+says err 'pipe.shard: is no file but a pipe'
+expect 1 import "$tree/test/data/import_tiny.ckpt" --config pipe.shard -o no.h5
+says err 'pipe.shard: is no file but a pipe'
+
 # ---- What does not belong together
 expect 1 merge -o no.tif large.tif.*of4.shard killed.1of3.shard
 says err 'is one of 3 shards'

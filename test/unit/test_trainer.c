@@ -404,6 +404,10 @@ static void refusals(void **state)
     to.learning_rate = NAN;
     assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_ARGUMENT);
     to = small_training();
+    to.max_seconds = NAN;
+    assert_int_equal(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to), USPLIT_ERR_ARGUMENT);
+    assert_non_null(strstr(usplit_error_message(), "max_seconds nan"));
+    to = small_training();
     must(usplit_trainer_create(&s.trainer, s.model, s.dataset, &to));
     usplit_trainer *second;
     assert_int_equal(usplit_trainer_create(&second, s.model, s.dataset, &to), USPLIT_ERR_STATE);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/files.h"
+
 enum {
     MOST_PICKLE = 16 << 20,     // bytes; a checkpoint with an optimiser's state has less than 1 MB
     MOST_ARRAYS = 65536
@@ -408,9 +410,12 @@ done:
 
 int checkpoint_open_config(checkpoint *c, const char *path)
 {
+    int rc = files_check_regular(path, NULL);
+    if (rc != CLI_OK) {
+        return rc;
+    }
     FILE *file = fopen(path, "rb");
     off_t size = file != NULL && fseeko(file, 0, SEEK_END) == 0 ? ftello(file) : -1;
-    int rc = CLI_OK;
     if (size < 0 || size > MOST_PICKLE) {
         rc = cli_error(CLI_FAILED, "cannot read %s: %s", path,
                        size < 0 ? "no such file" : "too large for a configuration");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/files.h"
 
 enum {
     END_BYTES = 22, END64_BYTES = 56, LOCATOR_BYTES = 20, CENTRAL_BYTES = 46, LOCAL_BYTES = 30,
@@ -261,7 +262,9 @@ static int check_kind(const zip_file *zip)
 int zip_open(zip_file *zip, const char *path)
 {
     int rc;
-    *zip = (zip_file){.path = path, .file = fopen(path, "rb")};
+    *zip = (zip_file){.path = path};
+    CLI_TRY(files_check_regular(path, NULL));
+    zip->file = fopen(path, "rb");
     if (zip->file == NULL || fseeko(zip->file, 0, SEEK_END) != 0) {
         return cli_error(CLI_FAILED, "cannot open %s", path);
     }
