@@ -404,6 +404,9 @@ static void describe(const us_cu_kernels *k, char *text, size_t size)
 static void close_kernels(us_cu_kernels *k)
 {
     const us_allocator *a = k->a;
+    if (k->n_modules > 0) {
+        us_device_use(k->facts.ordinal);        // by whatever thread
+    }
     for (int i = 0; i < k->n_modules; i++) {
         k->cuModuleUnload(k->modules[i]);
     }

@@ -86,7 +86,8 @@ typedef struct us_update {
 typedef struct us_backend {
     const char *name;
     int layout;                 // of the plans it takes, US_LAYOUT_*
-    int tile_batch;             // samples it predicts at a time best: the batch of a prediction's plan
+    int tile_batch;             // patches of 64 x 64 it predicts at a time best, and at most: the batch of a
+                                // prediction's plan
     int workers;                // that predict side by side best; 0: as many as the pool has threads
     // Words for usplit_context_facts.engine.
     void (*describe)(char *text, size_t size);

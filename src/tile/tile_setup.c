@@ -113,6 +113,17 @@ static int64_t count_bytes(const usplit_tiler *t)
     return (int64_t)bytes;
 }
 
+// best: of the backend, for patches of up to 64 pixels; larger ones are fewer at a time, with as many pixels.
+static int choose_batch(int best, int asked, int patch)
+{
+    best = best < US_TILE_MAX_BATCH ? best : US_TILE_MAX_BATCH;
+    if (asked > 0) {
+        return asked < best ? asked : best;
+    }
+    int64_t fit = (int64_t)best * 64 * 64 / ((int64_t)patch * patch);
+    return fit < 1 ? 1 : fit < best ? (int)fit : best;
+}
+
 static usplit_status set_up(usplit_tiler *t)
 {
     const us_net_config *config = &t->model->graph->config;
@@ -130,8 +141,7 @@ static usplit_status set_up(usplit_tiler *t)
     if (t->backend->workers > 0 && t->backend->workers < t->max_workers) {
         t->max_workers = t->backend->workers;
     }
-    t->batch = t->backend->tile_batch < US_TILE_MAX_BATCH ? t->backend->tile_batch : US_TILE_MAX_BATCH;
-    t->batch = o->batch > 0 && o->batch < t->batch ? o->batch : t->batch;
+    t->batch = choose_batch(t->backend->tile_batch, o->batch, t->shape.patch);
     US_TRY(build_plan(t));
     t->own_bytes = count_bytes(t);
     int workers = t->max_workers;

@@ -467,6 +467,30 @@ static void test_shifts_are_even(void **state)
     }
 }
 
+// Larger patches are fewer at a time, unless a number is asked for; that is never more than the backend takes.
+static void test_batches_shrink_with_patches(void **state)
+{
+    (void)state;
+    const struct {
+        int patch, asked, batch;
+    } cases[] = {{16, 0, 100}, {64, 0, 100}, {128, 0, 25}, {192, 0, 11}, {1024, 0, 1}, {1024, 7, 7}, {16, 3, 3}, {16, 1000, 100}};
+    fake_backend.tile_batch = 100;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        begin_case((uint32_t)i);
+        usplit_model *m = make_fake(1, USPLIT_VARIANT_VANILLA, 2, 16);
+        usplit_tiler_options o = make_options(0, 0, 0);
+        o.patch = cases[i].patch;
+        o.batch = cases[i].asked;
+        usplit_tiler *t = make_tiler(m, &o);
+        usplit_tiler_cost c = {.struct_size = sizeof c};
+        assert_ok(usplit_tiler_plan(t, 50, 60, &c));
+        assert_int_equal(c.batch, cases[i].batch);
+        usplit_tiler_free(t);
+        us_model_release(m);
+    }
+    fake_backend.tile_batch = 1;
+}
+
 // One row, one column, one pixel: legal without lateral context.
 static void test_thin_images(void **state)
 {
@@ -742,6 +766,7 @@ int main(void)
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_shifted_grids),
         cmocka_unit_test(test_shifts_are_even),
+        cmocka_unit_test(test_batches_shrink_with_patches),
         cmocka_unit_test(test_thin_images),
         cmocka_unit_test(test_memory_does_not_grow_with_height),
         cmocka_unit_test(test_budget),
