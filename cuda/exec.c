@@ -198,8 +198,9 @@ static usplit_status write_sources(const us_exec *e, const char **texts, char **
         for (int i = 0; i < e->plan->n_programs; i++) {
             const us_cu_program *p = &t->programs[i];
             if (p->compiled) {
-                texts[i] = pass ? *block + at : NULL;
-                at += 1 + us_cu_source(pass ? *block + at : NULL, pass ? length - at : 0, p, &t->ops[p->first_op], e->half);
+                char *to = pass ? *block + at : NULL;
+                texts[i] = to;
+                at += 1 + us_cu_source(to, pass ? length - at : 0, p, &t->ops[p->first_op], e->half);
             }
         }
         length = at;
@@ -219,7 +220,8 @@ static usplit_status compile_programs(us_exec *e)
     const char **texts = us_calloc(e->a, n, sizeof *texts);
     usplit_status status = e->kernels && texts ? write_sources(e, texts, &block) : USPLIT_ERR_MEMORY;
     if (status == USPLIT_OK) {
-        const char *text = cuda->kernel_table->compile(cuda->kernels, e->context->pool, e->plan->n_programs, texts, e->kernels);
+        const char *text = cuda->kernel_table->compile(cuda->kernels, e->context->pool, e->plan->n_programs, texts,
+                                                       e->kernels);
         status = us_cuda_check(text, "compiling elementwise programs");
     }
     us_free(e->a, block);

@@ -34,11 +34,13 @@ static const char text_stdint[] = "#pragma once\n"
                                   "typedef unsigned long long uint64_t;\n",
                   text_stddef[] = "#pragma once\n#ifndef NULL\n#define NULL 0\n#endif\n", text_empty[] = "";
 
-static const char *const file_names[] = {"compiled.h",        "walk.h",         "gpu.h",          "program.h", "plan/uops.h",
-                                         "kernels/spatial.h", "kernels/elem.h", "kernels/step.h", "kernels/philox.h",
-                                         "stdint.h",          "stddef.h",       "string.h",       "math.h"};
-static const char *const file_texts[] = {text_compiled, text_walk, text_gpu,    text_program, text_uops,  text_spatial, text_elem,
-                                         text_step,     text_philox, text_stdint, text_stddef,  text_empty, text_empty};
+static const char *const file_names[] = {"compiled.h",  "walk.h",            "gpu.h",          "program.h",
+                                         "plan/uops.h", "kernels/spatial.h", "kernels/elem.h", "kernels/step.h",
+                                         "kernels/philox.h", "stdint.h",     "stddef.h",       "string.h",
+                                         "math.h"};
+static const char *const file_texts[] = {text_compiled, text_walk,    text_gpu,    text_program, text_uops,
+                                         text_spatial,  text_elem,    text_step,   text_philox,  text_stdint,
+                                         text_stddef,   text_empty,   text_empty};
 enum { N_FILES = sizeof file_names / sizeof *file_names };
 
 // ---- What is opened ----
@@ -227,7 +229,8 @@ const char *us_cu_nvrtc_try(int major, int minor, int half, int n, const char *c
 {
     us_cu_kernels k = {.half = half};
     piece made = {.code = NULL};
-    us_cu_kernel *all = us_calloc(NULL, (size_t)n + 1, sizeof *all), **fresh = us_calloc(NULL, (size_t)n + 1, sizeof *fresh);
+    us_cu_kernel *all = us_calloc(NULL, (size_t)n + 1, sizeof *all);
+    us_cu_kernel **fresh = us_calloc(NULL, (size_t)n + 1, sizeof *fresh);
     compiling c = {.of = &k, .fresh = fresh, .n = n, .n_pieces = 1, .pieces = &made};
     snprintf(k.arch, sizeof k.arch, "sm_%d%d", major, minor);
     const char *why = all && fresh ? open_library(&k) : "out of memory";
@@ -262,8 +265,9 @@ static const char *load_piece(us_cu_kernels *k, const compiling *c, int index)
     for (int i = index; i < c->n; i += c->n_pieces) {
         char name[32];
         snprintf(name, sizeof name, "program_%d", i);
-        status = k->cuModuleGetFunction(&c->fresh[i]->function, module, name);
-        status = status ? status : k->cuFuncSetAttribute(c->fresh[i]->function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+        CUfunction *f = &c->fresh[i]->function;
+        status = k->cuModuleGetFunction(f, module, name);
+        status = status ? status : k->cuFuncSetAttribute(*f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                                          (int)k->facts.shared_bytes);
         if (status != CUDA_SUCCESS) {
             return fail_driver(k, status, "loading a compiled program");
@@ -356,8 +360,9 @@ static const char *compile_missing(us_cu_kernels *k, us_pool *pool, int n, const
         return "out of memory for compiled programs";
     }
     for (int i = 0; i < n && !text; i++) {
-        out[i] = NULL;
-        if (texts[i] && !(out[i] = find(k->kernels, k->n_kernels, texts[i])) && !(out[i] = find(fresh, missing, texts[i]))) {
+        out[i] = texts[i] ? find(k->kernels, k->n_kernels, texts[i]) : NULL;
+        out[i] = texts[i] && !out[i] ? find(fresh, missing, texts[i]) : out[i];
+        if (texts[i] && !out[i]) {
             out[i] = fresh[missing] = make_kernel(k, texts[i]);
             missing += out[i] != NULL;
             text = out[i] ? NULL : "out of memory for compiled programs";
@@ -389,9 +394,10 @@ static const char *launch(const us_cu_kernel *kernel, us_stream *stream, int64_t
     const void *arguments[] = {program, env, ops};
     void *given[3];
     memcpy(given, arguments, sizeof given);         // the driver only reads them
-    CUresult status = kernel->of->cuLaunchKernel(kernel->function, (unsigned)blocks, 1, 1, (unsigned)program->threads, 1, 1,
-                                                 (unsigned)shared_bytes, (CUstream)us_stream_native(stream), given, NULL);
-    return status == CUDA_SUCCESS ? NULL : fail_driver(kernel->of, status, "launch of a compiled program");
+    const us_cu_kernels *k = kernel->of;
+    CUresult status = k->cuLaunchKernel(kernel->function, (unsigned)blocks, 1, 1, (unsigned)program->threads, 1, 1,
+                                        (unsigned)shared_bytes, (CUstream)us_stream_native(stream), given, NULL);
+    return status == CUDA_SUCCESS ? NULL : fail_driver(k, status, "launch of a compiled program");
 }
 
 static void describe(const us_cu_kernels *k, char *text, size_t size)

@@ -133,9 +133,10 @@ struct us_stream;
 // batch_scale and the loss scale. Returns 0 or a text (device.h).
 const char *us_cu_map(struct us_stream *stream, const us_cu_program *program, const us_cu_env *env);
 
-// Before the accumulators are numbered (from the registers on, or from 0 in a program to be compiled): an op that reads what the op before it made reads it as US_CU_LAST, a
-// value that nobody reads later is kept nowhere, and the other registers are numbered anew. Returns how many
-// there are. Programs run without it too, slower. Registers may be written more than once.
+// Before the accumulators are numbered (from the registers on, or from 0 in a program to be compiled): an op that reads
+// what the op before it made reads it as US_CU_LAST, a value that nobody reads later is kept nowhere, and the other
+// registers are numbered anew. Returns how many there are. Programs run without it too, slower. Registers may be written
+// more than once.
 int us_cu_map_chain(us_cu_op *ops, int n_ops);
 
 // Threads and blocks of a program for a device whose blocks may have shared_bytes of shared memory; fills threads

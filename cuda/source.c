@@ -52,14 +52,15 @@ static void put_sizes(text *t, const us_cu_program *p, const us_cu_op *ops, int 
         rows += is_sum(&ops[i]) ? rows_of(&ops[i]) : 0;
     }
     put(t, "typedef %s element;\n", half ? "us_half" : "float");
-    put(t, "enum { LANES = %d, OPS = %d, LOADS = %d, ACCUMULATORS = %d, AHEAD = %d };\n", p->lanes, p->n_ops, loads, rows,
-        ahead(loads, half));
+    put(t, "enum { LANES = %d, OPS = %d, LOADS = %d, ACCUMULATORS = %d, AHEAD = %d };\n", p->lanes, p->n_ops, loads,
+        rows, ahead(loads, half));
 }
 
 static void put_fetch(text *t, const us_cu_program *p, const us_cu_op *ops)
 {
     int loads = 0;
-    put(t, "US_BODY void fetch(const us_cu_env *env, const us_cu_op *ops, const us_walk *w, us_fetched<element, LANES> *x)\n{\n");
+    put(t, "US_BODY void fetch(const us_cu_env *env, const us_cu_op *ops, const us_walk *w, "
+           "us_fetched<element, LANES> *x)\n{\n");
     for (int i = 0; i < p->n_ops; i++) {
         const us_cu_op *op = &ops[i];
         if (op->code == US_U_LOAD) {
@@ -101,7 +102,8 @@ static void put_compute(text *t, const us_cu_program *p, const us_cu_op *ops)
     int loads = 0;
     put(t, "US_BODY void compute(const us_cu_env *env, const us_cu_op *ops, const us_walk *w, "
            "const us_fetched<element, LANES> *x, float (*sums)[LANES])\n{\n"
-           "const int first = w->pixel == w->first;\nfloat none[LANES];\n(void)first, (void)none, (void)sums, (void)x;\n");
+           "const int first = w->pixel == w->first;\nfloat none[LANES];\n"
+           "(void)first, (void)none, (void)sums, (void)x;\n");
     for (int i = 0; i < p->n_ops; i++) {
         const us_cu_op *op = &ops[i];
         if (is_sum(op)) {

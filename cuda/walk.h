@@ -1,6 +1,6 @@
 // What the threads of a block do for an elementwise program (program.h): memory, every op, sums, and what the last
-// block finishes. Shared by the interpreter (map.cu) and by the programs that are compiled at run time (source.h), whose
-// compiler is given this file as text. What an operation does is src/cpu/map_isa.c; arithmetic is that of
+// block finishes. Shared by the interpreter (map.cu) and by the programs that are compiled at run time (source.h),
+// whose compiler is given this file as text. What an operation does is src/cpu/map_isa.c; arithmetic is that of
 // kernels/elem.h and step.h.
 //
 // A thread owns a group of L neighbouring channels and walks over pixels of its block's share, running the whole
@@ -605,8 +605,8 @@ US_DEVICE void finish_op(const us_cu_program *p, const us_cu_env *env, const us_
     const int n = active * p->blocks, all = env->batch * p->blocks;
     const double *partials = env->partials + (int64_t)op->part * all;
     if (us_thread() < parts * slots) {      // with more slots than threads: by each channel's thread below
-        scratch[us_thread()] = slots > threads ? 0
-                               : sum_partials(partials + (int64_t)(us_thread() / parts) * all, us_thread() % parts, parts, n);
+        const double *of_slot = partials + (int64_t)(us_thread() / parts) * all;
+        scratch[us_thread()] = slots > threads ? 0 : sum_partials(of_slot, us_thread() % parts, parts, n);
     }
     us_finish_inputs own = read_inputs(env, &f, us_thread());
     us_barrier();
@@ -645,12 +645,14 @@ US_DEVICE void finish(const us_cu_program *p, const us_cu_env *env, const us_cu_
 // ---- A block, from its first pixel to the last block's finish ----
 
 // Grid: samples x blocks of a sample. work: walk(share, walk) runs the program on a share, sums(share) adds up
-// what its threads have found. scratch: a double per
-// thread.
+// what its threads have found.
+// scratch: a double per thread.
 template <typename T, int L, typename Work>
-US_DEVICE void us_run_block(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, Work *work, double *scratch)
+US_DEVICE void us_run_block(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, Work *work,
+                            double *scratch)
 {
-    const int sample = us_block() / p->blocks, block = us_block() % p->blocks, groups = p->c / L, active = env->run->active;
+    const int sample = us_block() / p->blocks, block = us_block() % p->blocks, groups = p->c / L;
+    const int active = env->run->active;
     if (sample >= active) {
         clear_stores<T, L>(p, env, sample);
     }

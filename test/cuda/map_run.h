@@ -44,7 +44,8 @@ typedef struct map_kernel {
     const us_cu_kernel *kernel;
 } map_kernel;
 
-static inline const char *launch_case(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, const map_kernel *k)
+static inline const char *launch_case(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops,
+                                      const map_kernel *k)
 {
     return k ? k->table->launch(k->kernel, stream, (int64_t)env->batch * p->blocks, us_cu_map_room(p), p, env, ops)
              : us_cu_map(stream, p, env);
@@ -115,8 +116,8 @@ static inline void run_on(const map_case *m, const us_cu_program *p, const us_cu
     free(elements);
 }
 
-static inline void run_device(const map_case *m, const us_cu_program *p, const us_cu_op *ops, const us_cu_finish *finishes,
-                              map_run *r)
+static inline void run_device(const map_case *m, const us_cu_program *p, const us_cu_op *ops,
+                              const us_cu_finish *finishes, map_run *r)
 {
     run_on(m, p, ops, finishes, NULL, r);
 }
@@ -151,7 +152,8 @@ static inline void run_free(map_run *r)
 
 // ---- Comparing ----
 
-static inline int64_t stored_in(const map_case *m, int tensor, int64_t i)      // is element i one that the program stores
+// Is element i one that the program stores?
+static inline int64_t stored_in(const map_case *m, int tensor, int64_t i)
 {
     int c = (int)(i % m->tensors[tensor].c);
     for (int j = 0; j < m->program.n_ops; j++) {

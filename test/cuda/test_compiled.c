@@ -34,7 +34,8 @@ static void choose(const map_case *m, us_cu_program *p)
     }
 }
 
-static void check_case(const map_case *m, const us_cu_program *compiled, const us_cu_op *ops, const us_cu_kernel *kernel)
+static void check_case(const map_case *m, const us_cu_program *compiled, const us_cu_op *ops,
+                       const us_cu_kernel *kernel)
 {
     us_cu_program p = *compiled, interpreted = m->shape;
     const map_kernel k = {table, kernel};

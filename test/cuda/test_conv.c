@@ -421,7 +421,8 @@ static void test_against_reference(void **state)
 static void test_one_channel(void **state)
 {
     us_cu_taker none = {take, 0};
-    const us_cu_shape like = {.batch = 1, .ci = 1, .co = 16, .k = 3, .stride = 1, .in_h = 8, .in_w = 8, .out_h = 8, .out_w = 8};
+    const us_cu_shape like = {.batch = 1, .ci = 1, .co = 16, .k = 3, .stride = 1, .in_h = 8, .in_w = 8, .out_h = 8,
+                              .out_w = 8};
     us_cu_shape others[4] = {like, like, like, like};
     others[0].ci = 2, others[1].co = 12, others[2].stride = 2, others[3].k = 1;
     for (int i = 0; i < 4; i++) {
@@ -513,7 +514,8 @@ static void test_bias(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_reference), cmocka_unit_test(test_one_channel), cmocka_unit_test(test_parts),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_reference), cmocka_unit_test(test_one_channel),
+                                       cmocka_unit_test(test_parts),
                                        cmocka_unit_test(test_many_rows), cmocka_unit_test(test_bias)};
     return cmocka_run_group_tests_name("cuda_conv", tests, NULL, NULL);
 }

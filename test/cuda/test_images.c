@@ -326,7 +326,8 @@ static void check_row(const rows_case *t, int64_t y, int half)
             int s = i / levels, k = i % levels;
             us_tile_rows_cut(r, y, places[s].x, k, want);
             for (int j = 0; j < area; j++) {        // as in gather_rounds
-                same_value(got[(k * BATCH + s) * area + j], as_element(want[j], half), half ? ldexp(1, -10) : ldexp(256, -24));
+                same_value(got[(k * BATCH + s) * area + j], as_element(want[j], half),
+                           half ? ldexp(1, -10) : ldexp(256, -24));
             }
         }
         us_device_free(where);
