@@ -27,6 +27,8 @@ typedef struct us_cu_kernel_table {
 
 extern const us_cu_kernel_table us_cu_kernels_nvrtc;
 
+// "NVRTC 13.0", or that it is missing and why.
+void us_cu_nvrtc_words(char *text, size_t size);
 // Whether NVRTC makes kernels of the texts for that compute capability; needs no device.
 const char *us_cu_nvrtc_try(int major, int minor, int half, int n, const char *const *texts);
 

@@ -130,6 +130,13 @@ static const char *open_driver(us_cu_kernels *k)
     return text;
 }
 
+static void describe(const us_cu_kernels *k, char *text, size_t size)
+{
+    int major = 0, minor = 0;
+    k->nvrtcVersion(&major, &minor);
+    snprintf(text, size, "NVRTC %d.%d", major, minor);
+}
+
 // ---- One piece: some texts -> machine code ----
 
 typedef struct piece {
@@ -250,6 +257,20 @@ const char *us_cu_nvrtc_try(int major, int minor, int half, int n, const char *c
         dlclose(k.library);
     }
     return why;
+}
+
+void us_cu_nvrtc_words(char *text, size_t size)
+{
+    us_cu_kernels k = {.library = NULL};
+    const char *why = open_library(&k);
+    if (why) {
+        snprintf(text, size, "no NVRTC, programs are interpreted (%s)", why);
+    } else {
+        describe(&k, text, size);
+    }
+    if (k.library) {
+        dlclose(k.library);
+    }
 }
 
 // ---- Loading ----
@@ -398,13 +419,6 @@ static const char *launch(const us_cu_kernel *kernel, us_stream *stream, int64_t
     CUresult status = k->cuLaunchKernel(kernel->function, (unsigned)blocks, 1, 1, (unsigned)program->threads, 1, 1,
                                         (unsigned)shared_bytes, (CUstream)us_stream_native(stream), given, NULL);
     return status == CUDA_SUCCESS ? NULL : fail_driver(k, status, "launch of a compiled program");
-}
-
-static void describe(const us_cu_kernels *k, char *text, size_t size)
-{
-    int major = 0, minor = 0;
-    k->nvrtcVersion(&major, &minor);
-    snprintf(text, size, "NVRTC %d.%d", major, minor);
 }
 
 static void close_kernels(us_cu_kernels *k)

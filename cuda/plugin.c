@@ -103,13 +103,14 @@ static void close_device(void *device, const us_allocator *a)
 static usplit_status tell(int ordinal, us_device_words *words)
 {
     us_device_facts f;
-    char convs[64];
+    char convs[64], programs[160];
     US_TRY(look(ordinal, &f));
     us_cu_conv_library.describe(convs, sizeof convs);
+    us_cu_nvrtc_words(programs, sizeof programs);
     snprintf(words->text, sizeof words->text,
-             "%s, compute capability %d.%d, %d multiprocessors, driver for CUDA %d.%d, CUDA %d.%d, %s", f.name, f.major,
-             f.minor, f.processors, f.driver / 1000, f.driver % 1000 / 10, f.runtime / 1000, f.runtime % 1000 / 10,
-             convs);
+             "%s, compute capability %d.%d, %d multiprocessors, driver for CUDA %d.%d, CUDA %d.%d, %s, %s", f.name,
+             f.major, f.minor, f.processors, f.driver / 1000, f.driver % 1000 / 10, f.runtime / 1000,
+             f.runtime % 1000 / 10, convs, programs);
     words->total_bytes = f.total_bytes;
     words->free_bytes = f.free_bytes;
     return USPLIT_OK;
