@@ -79,14 +79,10 @@ static usplit_status view_read(void *user, int64_t frame, int64_t height, int64_
             continue;
         }
         const usplit_image *view = &s->view[s->one_view ? 0 : c];
-        usplit_status status =
-            us_view_read(view, frame, s->one_view ? c : 0, 0, height, dst + (only < 0 ? c : 0) * height * width);
-        if (status != USPLIT_OK && !s->one_view) {
-            char text[512]; // us_view_read's, which cannot know which view this is
-            snprintf(text, sizeof text, "%s", us_message_get());
-            return us_fail(status, "images[%lld]: %s", (long long)c, text);
-        }
-        US_TRY(status);
+        char name[32];
+        snprintf(name, sizeof name, "images[%lld]", s->one_view ? 0ll : (long long)c);
+        US_TRY(us_view_read(view, name, frame, s->one_view ? c : 0, 0, height,
+                            dst + (only < 0 ? c : 0) * height * width));
     }
     return USPLIT_OK;
 }

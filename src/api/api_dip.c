@@ -80,8 +80,8 @@ usplit_status usplit_dip_mix(const usplit_image *pair, const usplit_image *mixtu
         return USPLIT_ERR_MEMORY;
     }
     for (int64_t y = 0; y < from.height; y++) {
-        US_TRY_GOTO(us_view_read(&from, 0, 0, y, 1, first));
-        US_TRY_GOTO(us_view_read(&from, 0, 1, y, 1, second));
+        US_TRY_GOTO(us_view_read(&from, "pair", 0, 0, y, 1, first));
+        US_TRY_GOTO(us_view_read(&from, "pair", 0, 1, y, 1, second));
         for (int c = 0; c < (int)to.channels; c++) {
             for (int64_t x = 0; x < from.width; x++) {
                 mixed[x] = (float)(o.mix[c] * (double)first[x] + (1 - o.mix[c]) * (double)second[x]);
@@ -153,7 +153,7 @@ usplit_status usplit_dip_run(usplit_context *context, const usplit_image *mixtur
     float *estimates = us_alloc(a, (size_t)(2 * n), sizeof *estimates);
     usplit_status status = image && estimates ? USPLIT_OK : USPLIT_ERR_MEMORY, ran;
     for (int c = 0; c < (int)from.channels && status == USPLIT_OK; c++) {
-        status = us_view_read(&from, 0, c, 0, from.height, image + c * n);
+        status = us_view_read(&from, "mixtures", 0, c, 0, from.height, image + c * n);
     }
     if (status != USPLIT_OK) {
         goto done;

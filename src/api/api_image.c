@@ -78,8 +78,8 @@ usplit_status usplit_image_compare(const usplit_image *target, const usplit_imag
         status = USPLIT_ERR_MEMORY;
         goto done;
     }
-    US_TRY_GOTO(us_view_read(&t, 0, 0, 0, t.height, pixels_t));
-    US_TRY_GOTO(us_view_read(&p, 0, 0, 0, p.height, pixels_p));
+    US_TRY_GOTO(us_view_read(&t, "target", 0, 0, 0, t.height, pixels_t));
+    US_TRY_GOTO(us_view_read(&p, "prediction", 0, 0, 0, p.height, pixels_p));
     US_TRY_GOTO(us_image_quality(NULL, pixels_t, pixels_p, t.height, t.width, &result));
     US_TRY_GOTO(us_struct_write(quality, &result, sizeof result, "quality"));
 done:
@@ -119,8 +119,8 @@ usplit_status usplit_image_compare_pair(const usplit_image *target, const usplit
         return USPLIT_ERR_MEMORY;
     }
     for (int c = 0; c < 2; c++) {
-        US_TRY_GOTO(us_view_read(&t, 0, c, 0, t.height, pixels + (size_t)c * n));
-        US_TRY_GOTO(us_view_read(&p, 0, c, 0, p.height, pixels + (size_t)(2 + c) * n));
+        US_TRY_GOTO(us_view_read(&t, "target", 0, c, 0, t.height, pixels + (size_t)c * n));
+        US_TRY_GOTO(us_view_read(&p, "prediction", 0, c, 0, p.height, pixels + (size_t)(2 + c) * n));
     }
     for (int c = 0; c < 2; c++) {
         for (int k = 0; k < 2; k++) {
@@ -148,7 +148,7 @@ usplit_status usplit_image_seams(const usplit_image *plane, int64_t tile, int64_
     if (!pixels) {
         return USPLIT_ERR_MEMORY;
     }
-    US_TRY_GOTO(us_view_read(&p, 0, 0, 0, p.height, pixels));
+    US_TRY_GOTO(us_view_read(&p, "plane", 0, 0, 0, p.height, pixels));
     us_image_seams(pixels, p.height, p.width, tile, row, column, &result);
     US_TRY_GOTO(us_struct_write(facts, &result, sizeof result, "facts"));
 done:

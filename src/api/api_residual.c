@@ -123,9 +123,9 @@ usplit_status usplit_image_residual(const usplit_image *input, const usplit_imag
     }
     US_TRY_GOTO(us_residual_open(&r, NULL, x.width, (int)y.channels, weights, clip_value));
     for (int64_t i = 0; i < x.height; i++) {
-        US_TRY_GOTO(us_view_read(&x, 0, 0, i, 1, line));
+        US_TRY_GOTO(us_view_read(&x, "input", 0, 0, i, 1, line));
         for (int64_t c = 0; c < y.channels; c++) {
-            US_TRY_GOTO(us_view_read(&y, 0, c, i, 1, line + (1 + c) * x.width));
+            US_TRY_GOTO(us_view_read(&y, "prediction", 0, c, i, 1, line + (1 + c) * x.width));
         }
         us_residual_add(&r, 1, line, line + x.width, NULL);
         if (residual) {

@@ -121,7 +121,7 @@ static void read_row(const char *src, int32_t type, int64_t step, int64_t n, flo
     }
 }
 
-usplit_status us_view_read(const usplit_image *image, int64_t frame, int64_t channel, int64_t row,
+usplit_status us_view_read(const usplit_image *image, const char *name, int64_t frame, int64_t channel, int64_t row,
                            int64_t n_rows, float *dst)
 {
     US_TRY(check_rows(image, frame, channel, row, n_rows));
@@ -133,8 +133,8 @@ usplit_status us_view_read(const usplit_image *image, int64_t frame, int64_t cha
         if (bad >= 0) {
             US_FAIL(
                 USPLIT_ERR_NUMERIC,
-                "frame %lld, channel %lld: the pixel at row %lld, column %lld is %g; accepted: finite values",
-                (long long)frame, (long long)channel, (long long)(row + r), (long long)bad, (double)to[bad]);
+                "%s: frame %lld, channel %lld: the pixel at row %lld, column %lld is %g; accepted: finite values",
+                name, (long long)frame, (long long)channel, (long long)(row + r), (long long)bad, (double)to[bad]);
         }
     }
     return USPLIT_OK;

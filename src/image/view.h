@@ -8,9 +8,9 @@
 // `name` opens the message ("src: width is -3; accepted: 1 or more").
 usplit_status us_view_check(const usplit_image *image, const char *name);
 
-// Reads n_rows rows of one plane into dst (row-major, width floats a row). USPLIT_ERR_NUMERIC names the
-// first pixel that is NaN or infinite.
-usplit_status us_view_read(const usplit_image *image, int64_t frame, int64_t channel, int64_t row,
+// Reads n_rows rows of one plane into dst (row-major, width floats a row). USPLIT_ERR_NUMERIC names the image and
+// its first pixel that is NaN or infinite.
+usplit_status us_view_read(const usplit_image *image, const char *name, int64_t frame, int64_t channel, int64_t row,
                            int64_t n_rows, float *dst);
 
 // Writes rows into a plane; integer types are rounded to nearest and saturated, *saturated (may be NULL)

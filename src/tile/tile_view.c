@@ -10,7 +10,7 @@ typedef struct views {
 static usplit_status read_view(void *user, int64_t frame, int64_t row, int64_t n, float *dst)
 {
     const views *v = user;
-    return us_view_read(v->src, frame, 0, row, n, dst);
+    return us_view_read(v->src, "src", frame, 0, row, n, dst);
 }
 
 static usplit_status write_view(void *user, int64_t frame, int64_t row, int64_t n, const float *src)

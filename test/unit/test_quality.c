@@ -145,7 +145,9 @@ static void test_bad_comparisons(void **state)
     b[3 * N + 2] = NAN;
     size_t live = us_alloc_live();
     assert_int_equal(usplit_image_compare(&t, &p, &q), USPLIT_ERR_NUMERIC);
-    assert_non_null(strstr(usplit_error_message(), "row 3, column 2"));
+    assert_non_null(strstr(usplit_error_message(), "prediction: frame 0, channel 0: the pixel at row 3, column 2"));
+    assert_int_equal(usplit_image_compare(&p, &t, &q), USPLIT_ERR_NUMERIC);
+    assert_non_null(strstr(usplit_error_message(), "target: "));
     assert_int_equal(us_alloc_live(), live);
 }
 

@@ -53,7 +53,7 @@ static void test_reads_every_type_and_order(void **state)
             const usplit_image *views[3] = {&a, &b, &f};
             const float scale[3] = {1.0f, 100.0f, 0.125f};
             for (int k = 0; k < 3; k++) {
-                assert_int_equal(us_view_read(views[k], t, c, 1, H - 1, got), USPLIT_OK);
+                assert_int_equal(us_view_read(views[k], "view", t, c, 1, H - 1, got), USPLIT_OK);
                 for (int i = 0; i < (H - 1) * W; i++) {
                     assert_true(got[i] == value(t, 1 + i / W, i % W, c) * scale[k]);
                 }
@@ -72,7 +72,7 @@ static void test_unaligned_pixels(void **state)
     assert_int_equal(usplit_image_init(&view, sizeof view, bytes + 1, USPLIT_TYPE_F32, 1, 2, 2, 1),
                      USPLIT_OK);
     float got[4];
-    assert_int_equal(us_view_read(&view, 0, 0, 0, 2, got), USPLIT_OK);
+    assert_int_equal(us_view_read(&view, "view", 0, 0, 0, 2, got), USPLIT_OK);
     assert_memory_equal(got, values, sizeof values);
 }
 
@@ -142,16 +142,16 @@ static void test_bad_reads(void **state)
     float pixels[2 * 3 * 4 * 2] = {0.0f}, got[12];
     usplit_image view;
     assert_int_equal(usplit_image_init(&view, sizeof view, pixels, USPLIT_TYPE_F32, 2, 3, 4, 2), USPLIT_OK);
-    assert_int_equal(us_view_read(&view, 2, 0, 0, 1, got), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(us_view_read(&view, 0, -1, 0, 1, got), USPLIT_ERR_ARGUMENT);
-    assert_int_equal(us_view_read(&view, 0, 0, 1, 3, got), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(us_view_read(&view, "view", 2, 0, 0, 1, got), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(us_view_read(&view, "view", 0, -1, 0, 1, got), USPLIT_ERR_ARGUMENT);
+    assert_int_equal(us_view_read(&view, "view", 0, 0, 1, 3, got), USPLIT_ERR_ARGUMENT);
     pixels[((1 * 3 + 2) * 4 + 3) * 2 + 1] = NAN;
-    assert_int_equal(us_view_read(&view, 1, 0, 0, 3, got), USPLIT_OK);
-    assert_int_equal(us_view_read(&view, 1, 1, 0, 3, got), USPLIT_ERR_NUMERIC);
-    assert_non_null(strstr(usplit_error_message(), "frame 1, channel 1"));
+    assert_int_equal(us_view_read(&view, "view", 1, 0, 0, 3, got), USPLIT_OK);
+    assert_int_equal(us_view_read(&view, "view", 1, 1, 0, 3, got), USPLIT_ERR_NUMERIC);
+    assert_non_null(strstr(usplit_error_message(), "view: frame 1, channel 1: "));
     assert_non_null(strstr(usplit_error_message(), "row 2, column 3"));
     pixels[((1 * 3 + 2) * 4 + 3) * 2 + 1] = -INFINITY;
-    assert_int_equal(us_view_read(&view, 1, 1, 2, 1, got), USPLIT_ERR_NUMERIC);
+    assert_int_equal(us_view_read(&view, "view", 1, 1, 2, 1, got), USPLIT_ERR_NUMERIC);
 }
 
 static void test_finds_the_first_bad_value(void **state)
