@@ -29,6 +29,7 @@ ends with status 3.
 import argparse
 import contextlib
 import ctypes
+import gc
 import json
 import math
 import re
@@ -576,6 +577,27 @@ def device_times(step, args):
     return times, result
 
 
+def device_lines(args):
+    """make bench-gpu: a setting per line of standard input, each added to the
+    command's own arguments; one line of JSON for each, {} where it failed.
+    Loading PyTorch takes longer than many of the measurements."""
+    for line in sys.stdin:
+        try:
+            one = parse_arguments(sys.argv[1:] + line.split())
+            status = device_main(one)
+        except Exception as error:
+            print("peer_torch: %s: %s" % (line.strip(), error),
+                  file=sys.stderr)
+            status = 1
+        if status != 0:
+            print("{}")
+        sys.stdout.flush()
+        gc.collect()
+        if args.device != "cpu":
+            torch.cuda.empty_cache()
+    return 0
+
+
 def device_main(args):
     """make bench-gpu: one setting, seconds per step or per frame."""
     if args.floor:
@@ -608,7 +630,7 @@ def device_main(args):
     return 0
 
 
-def parse_arguments():
+def parse_arguments(words=None):
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--variant", choices=sorted(VARIANTS), default="regular")
     p.add_argument("--family", choices=("hvae", "hae"), default="hvae")
@@ -621,6 +643,8 @@ def parse_arguments():
     p.add_argument("--compile-mode", default="default")
     p.add_argument("--floor", action="store_true",
                    help="measure the device's matrix and copy rates alone")
+    p.add_argument("--lines", action="store_true",
+                   help="settings come line by line on standard input")
     p.add_argument("--frame", type=int, default=2720)
     p.add_argument("--pad", type=int, default=24)
     p.add_argument("--filters", type=int, default=64)
@@ -642,7 +666,7 @@ def parse_arguments():
                    help="use torch.compile; needs a C++ compiler")
     p.add_argument("--published-work", action="store_true",
                    help="also compute what the published code computes unused")
-    args = p.parse_args()
+    args = p.parse_args(words)
     levels = args.levels or VARIANTS[args.variant][0]
     if args.lateral is not None and args.variant == "vanilla":
         p.error("vanilla has no lateral context inputs")
@@ -656,7 +680,7 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     if args.device:
-        return device_main(args)
+        return device_lines(args) if args.lines else device_main(args)
     args.device = "cpu"
     kept = args.keep_memory and keep_memory()
 

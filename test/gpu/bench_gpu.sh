@@ -41,11 +41,18 @@ field() { sed -n 's/.*"'"$2"'": *"\{0,1\}\([^",}]*\).*/\1/p' <<< "$1"; }
 calculate() { awk "BEGIN { $1 }"; }
 run_peer() { "$python" "$peer" --device "${device%%:*}" "$@" 2>> "$log" | tail -n 1; }
 
+# What needs no process of its own asks one that has loaded PyTorch: compiled networks keep memory, the others do not.
+ask_peer() {
+    echo "$*" >&"$asked" && IFS= read -r reply <&"$answers" && echo "$reply"
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 gflops='' copy=''
 if "$python" -c 'import torch' 2> /dev/null; then
-    floor=$(run_peer --floor)
+    coproc "$python" "$peer" --device "${device%%:*}" --lines 2>> "$log"
+    exec {answers}<&"${COPROC[0]}" {asked}>&"${COPROC[1]}"
+    floor=$(ask_peer --floor)
     gflops=$(field "$floor" gflops) copy=$(field "$floor" copy_gb_per_s)
     echo "peer: PyTorch $(field "$floor" torch) on $(field "$floor" name); half product $gflops GFLOP/s, copy $copy GB/s"
 else
@@ -68,13 +75,14 @@ ours_best() {   # MODE ARGUMENTS...
 
 # Fastest and leanest of the settings, as "seconds MiB"; and those of eager alone.
 peer_train() {  # family variant
-    local best='' least='' eager='' line s m
+    local best='' least='' eager='' line s m how
     local settings=("$autocast" "$autocast --channels-last")
     for mode in $modes; do
         settings+=("$autocast --compile --compile-mode $mode")
     done
     for set in "${settings[@]}"; do
-        line=$(run_peer --mode train --family "$1" --variant "$2" $theirs --batch "$theirs_batch" --repeat "$repeat" $set)
+        case $set in *compile*) how=run_peer ;; *) how=ask_peer ;; esac
+        line=$($how --mode train --family "$1" --variant "$2" $theirs --batch "$theirs_batch" --repeat "$repeat" $set)
         s=$(field "$line" seconds) m=$(field "$line" device_mib)
         [ -n "$s" ] || { echo "peer_torch $1 $2 $set failed" >> "$log"; continue; }
         case $set in *compile*) ;; *) eager=$(printf '%s\n' $eager "$s" | sort -g | head -1) ;; esac
@@ -119,7 +127,8 @@ for pair in $rows; do
     line=$(ours_best split $ours $frame)
     set -- - -
     if [ -n "$gflops" ]; then
-        peer_line=$(run_peer --mode split --family "$family" --variant "$variant" $theirs --batch "$tile_batch" --repeat 2 $frame $autocast)
+        peer_line=$(ask_peer --mode split --family "$family" --variant "$variant" $theirs --batch "$tile_batch" --warmup 1 --repeat 2 \
+            $frame $autocast)
         set -- "$(field "$peer_line" seconds)" "$(field "$peer_line" device_mib)"
     fi
     row "$pair split" "$line" 0 "${1:--}" "${2:--}" "${1:--}"

@@ -24,6 +24,7 @@ cat > "$work/python" << 'END'
 #!/bin/bash
 case "$*" in
 "-c import torch") exit 0 ;;
+*--lines*) while IFS= read -r line; do "$0" $line || echo '{}'; done ;;
 *--floor*) echo '{"gflops": 800000.0, "copy_gb_per_s": 2000.0, "name": "A device", "torch": "2.15.0"}' ;;
 *"--mode split"*) echo '{"work": "split", "seconds": 3.0, "device_mib": 2000.0}' ;;
 *reduce-overhead*) echo "out of graphs" >&2; exit 1 ;;
