@@ -216,6 +216,14 @@ static usplit_status compile_programs(us_exec *e)
     size_t n = (size_t)e->plan->n_programs + 1;
     const us_cuda *cuda = e->cuda;
     char *block = NULL;
+    int long_ones = 0;
+    for (int i = 0; i < e->plan->n_programs; i++) {
+        long_ones += !e->tables.programs[i].compiled;
+    }
+    if (long_ones > 0) {
+        us_context_log(e->context, USPLIT_LOG_INFO, "%d of %d elementwise programs are interpreted: over %d operations",
+                       long_ones, e->plan->n_programs, US_CU_MOST_COMPILED);
+    }
     e->kernels = us_calloc(e->a, n, sizeof *e->kernels);
     const char **texts = us_calloc(e->a, n, sizeof *texts);
     usplit_status status = e->kernels && texts ? write_sources(e, texts, &block) : USPLIT_ERR_MEMORY;
