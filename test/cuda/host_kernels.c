@@ -52,8 +52,10 @@ static void write_texts(FILE *f, int n, const char *const *texts)
 // *library: NULL where it failed.
 static const char *build(void **library, int n, const char *const *texts)
 {
-    char folder[] = "/tmp/usplit-kernels-XXXXXX", source[64], made[64], command[1024];
+    char folder[200], source[256], made[256], command[1024];
+    const char *where = getenv("TMPDIR");
     *library = NULL;
+    snprintf(folder, sizeof folder, "%s/usplit-kernels-XXXXXX", where && *where ? where : "/tmp");
     if (!mkdtemp(folder)) {
         return "no folder for kernels";
     }
