@@ -109,10 +109,11 @@ static usplit_status add_frame(calibrating *c, int64_t frame)
     usplit_tiler_result result = {.struct_size = sizeof result};
     usplit_image src, dst;
     usplit_status status;
-    float *input = us_alloc(c->a, (size_t)n, (size_t)(1 + 2 * k) * sizeof *input), *planes = input + n;
+    float *input = us_alloc(c->a, (size_t)n, (size_t)(1 + 2 * k) * sizeof *input);
     if (!input) {
         return USPLIT_ERR_MEMORY;
     }
+    float *planes = input + n;
     mix(c, frame, n, input);
     US_TRY_GOTO(view_of(&src, input, size, 1));
     US_TRY_GOTO(view_of(&dst, planes, size, 2 * k));

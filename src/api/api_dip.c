@@ -75,10 +75,10 @@ usplit_status usplit_dip_mix(const usplit_image *pair, const usplit_image *mixtu
                  "mix is %g for both mixtures; accepted: two different shares", o.mix[0]);
     usplit_status status = USPLIT_OK;
     float *rows = us_alloc(NULL, (size_t)from.width, 3 * sizeof *rows);
-    float *first = rows, *second = rows + from.width, *mixed = second + from.width;
     if (!rows) {
         return USPLIT_ERR_MEMORY;
     }
+    float *first = rows, *second = rows + from.width, *mixed = second + from.width;
     for (int64_t y = 0; y < from.height; y++) {
         US_TRY_GOTO(us_view_read(&from, "pair", 0, 0, y, 1, first));
         US_TRY_GOTO(us_view_read(&from, "pair", 0, 1, y, 1, second));

@@ -38,7 +38,7 @@ typedef struct score_panel {
     picture_cell cells[SCORE_ROWS * SCORE_COLUMNS];
 } score_panel;
 
-int score_panel_make(score_panel *s, const score *scores, const usplit_model *model,
+int score_panel_make(score_panel *all, const score *s, const usplit_model *model,
                      const usplit_dataset_reader *reader, const score_options *options,
                      char *(*name)(int64_t frame, void *user), void *user);
 void score_panel_free(score_panel *s);

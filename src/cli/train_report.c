@@ -124,7 +124,7 @@ static void set_ticks(curves *k)
     for (double at = step == 1 ? 1 : 0; at <= n && k->n_ticks < 15; at += step) {
         k->ticks[k->n_ticks++] = at;
     }
-    if (k->ticks[k->n_ticks - 1] < n && n - k->ticks[k->n_ticks - 1] > 0.5 * step) {
+    if (k->n_ticks > 0 && n - k->ticks[k->n_ticks - 1] > 0.5 * step) {
         k->ticks[k->n_ticks++] = n;
     }
     for (int i = 0; i < k->n_ticks; i++) {
