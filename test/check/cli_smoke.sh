@@ -376,6 +376,7 @@ there demo/demo.png 10000
 there demo/split.tif 100000
 there demo/model.h5 1000
 says out 'RI-PSNR'
+says err 'training was too short'
 expect 1 demo -o demo --steps 3
 # ---- The paper's tables: killed once, stopped once, and gone on with
 expect 0 help reproduce
