@@ -50,7 +50,7 @@ template <typename T, int L> struct interpreter {
     US_METHOD void add(const us_cu_op *op, const registers<L> *in, int first)
     {
         float a[L], b[L], sum[3][L];
-        int n = op->code == US_U_SUM ? 1 : op->square ? 3 : 2;
+        int n = us_cu_sum_rows(op);
         for (int i = 0; i < n && !first; i++) {
             us_get_row<L>(own, op->acc + i, sum[i]);
         }
@@ -72,7 +72,7 @@ template <typename T, int L> struct interpreter {
     US_METHOD void run_op(const us_cu_op *op, const us_walk *w, float *v)
     {
         registers<L> in = {own, v, op};
-        if (op->code == US_U_SUM || op->code == US_U_SUM2) {
+        if (us_cu_sum_kinds(op)) {
             add(op, &in, w->pixel == w->first);
         } else if (op->code == US_U_LOAD) {
             us_fetched<T, L> f = us_load<T, L>(env, op, w, 0);
@@ -98,7 +98,7 @@ template <typename T, int L> struct interpreter {
     US_METHOD void sums(const us_share *s)
     {
         for (int i = 0; i < p->n_ops; i++) {
-            if (kinds_of(&ops[i])) {
+            if (us_cu_sum_kinds(&ops[i])) {
                 block_sums<L>(p, env, s, &ops[i], rows, scratch);
             }
         }
@@ -151,15 +151,9 @@ extern "C" const char *us_cu_map(us_stream *stream, const us_cu_program *p, cons
 
 // ---- Registers ----
 
-static const int arity[] = {
-#define X(name, n) n,
-    US_UOPS(X)
-#undef X
-};
-
 static int reads(const us_cu_op *op, int reg)
 {
-    for (int j = 0; j < arity[op->code]; j++) {
+    for (int j = 0; j < us_uop_arity(op->code); j++) {
         if (op->in[j] == reg) {
             return 1;
         }
@@ -184,7 +178,7 @@ static int last_reader(const us_cu_op *ops, int n_ops, int i)
 static void read_as_last(us_cu_op *ops, int n_ops, int i)
 {
     for (int j = i + 1; j < n_ops; j++) {
-        for (int k = 0; k < arity[ops[j].code]; k++) {
+        for (int k = 0; k < us_uop_arity(ops[j].code); k++) {
             ops[j].in[k] = ops[j].in[k] == ops[i].dst ? (int16_t)US_CU_LAST : ops[j].in[k];
         }
         if (ops[j].dst >= 0) {
@@ -211,7 +205,7 @@ static void rename_value(us_cu_op *ops, int n_ops, int i, int name)
 {
     int last = last_reader(ops, n_ops, i);
     for (int j = i + 1; j <= last; j++) {
-        for (int k = 0; k < arity[ops[j].code]; k++) {
+        for (int k = 0; k < us_uop_arity(ops[j].code); k++) {
             ops[j].in[k] = ops[j].in[k] == ops[i].dst ? (int16_t)name : ops[j].in[k];
         }
     }
@@ -236,7 +230,7 @@ extern "C" int us_cu_map_chain(us_cu_op *ops, int n_ops)
         }
     }
     for (int i = 0; i < n_ops; i++) {
-        for (int k = 0; k < arity[ops[i].code]; k++) {
+        for (int k = 0; k < us_uop_arity(ops[i].code); k++) {
             ops[i].in[k] = (int16_t)(ops[i].in[k] >= base ? ops[i].in[k] - base : ops[i].in[k]);
         }
         if (ops[i].dst >= 0) {

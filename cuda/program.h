@@ -16,6 +16,9 @@
 
 #include <stdint.h>
 
+#include "kernels/philox.h"     // US_HD
+#include "plan/uops.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -38,6 +41,17 @@ typedef struct us_cu_op {
     int64_t stride;             // LOAD, STORE: elements per sample; PARAM: values per channel (h * w)
     float k, k2;
 } us_cu_op;
+
+// Sums that an op makes of every channel; 0: it is no sum. And the rows of their accumulators, as walk.h adds to them.
+US_HD int us_cu_sum_kinds(const us_cu_op *op)
+{
+    return op->code == US_U_SUM2 ? 2 : op->code == US_U_SUM ? 1 : 0;
+}
+
+US_HD int us_cu_sum_rows(const us_cu_op *op)
+{
+    return op->square ? 3 : us_cu_sum_kinds(op);
+}
 
 typedef enum us_cu_finish_kind { US_CU_FINISH_BN, US_CU_FINISH_BN_BACK, US_CU_FINISH_BIAS } us_cu_finish_kind;
 

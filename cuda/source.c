@@ -6,12 +6,6 @@
 
 #include "plan/uops.h"
 
-static const int arity[] = {
-#define X(name, n) n,
-    US_UOPS(X)
-#undef X
-};
-
 typedef struct text {
     char *to;
     size_t size, length;
@@ -27,16 +21,6 @@ __attribute__((format(printf, 2, 3))) static void put(text *t, const char *forma
     t->length += n > 0 ? (size_t)n : 0;
 }
 
-static int is_sum(const us_cu_op *op)
-{
-    return op->code == US_U_SUM || op->code == US_U_SUM2;
-}
-
-static int rows_of(const us_cu_op *op)
-{
-    return op->code == US_U_SUM ? 1 : op->square ? 3 : 2;
-}
-
 // Loads of several pixels are under way at once, as many as registers allow.
 static int ahead(int loads, int half)
 {
@@ -49,7 +33,7 @@ static void put_sizes(text *t, const us_cu_program *p, const us_cu_op *ops, int 
     int loads = 0, rows = 0;
     for (int i = 0; i < p->n_ops; i++) {
         loads += ops[i].code == US_U_LOAD;
-        rows += is_sum(&ops[i]) ? rows_of(&ops[i]) : 0;
+        rows += us_cu_sum_rows(&ops[i]);
     }
     put(t, "typedef %s element;\n", half ? "us_half" : "float");
     put(t, "enum { LANES = %d, OPS = %d, LOADS = %d, ACCUMULATORS = %d, AHEAD = %d };\n", p->lanes, p->n_ops, loads,
@@ -76,7 +60,7 @@ static int source_of(const us_cu_op *ops, int i, int n)
 {
     int reg = ops[i].in[n], j = i - 1;
     for (; j >= 0; j--) {
-        int makes = ops[j].code != US_U_STORE && !is_sum(&ops[j]);
+        int makes = ops[j].code != US_U_STORE && us_cu_sum_kinds(&ops[j]) == 0;
         if (makes && (reg == US_CU_LAST || ops[j].dst == reg)) {
             break;
         }
@@ -106,7 +90,7 @@ static void put_compute(text *t, const us_cu_program *p, const us_cu_op *ops)
            "(void)first, (void)none, (void)sums, (void)x;\n");
     for (int i = 0; i < p->n_ops; i++) {
         const us_cu_op *op = &ops[i];
-        if (is_sum(op)) {
+        if (us_cu_sum_kinds(op)) {
             put_sum(t, ops, i);
             continue;
         }
@@ -119,7 +103,7 @@ static void put_compute(text *t, const us_cu_program *p, const us_cu_op *ops)
         }
         put(t, "us_value<element, LANES>(%d, env, &ops[%d], w, ", op->code, i);
         put(t, op->code == US_U_STORE ? "none" : "v%d", i);
-        for (int n = 0; n < arity[op->code]; n++) {
+        for (int n = 0; n < us_uop_arity(op->code); n++) {
             put(t, ", v%d", source_of(ops, i, n));
         }
         put(t, ");\n");
@@ -132,7 +116,7 @@ static void put_sums(text *t, const us_cu_program *p, const us_cu_op *ops)
     put(t, "US_BODY void sums(const us_cu_program *p, const us_cu_env *env, const us_cu_op *ops, const us_share *s, "
            "float *rows, double *scratch)\n{\n(void)p, (void)env, (void)ops, (void)s, (void)rows, (void)scratch;\n");
     for (int i = 0; i < p->n_ops; i++) {
-        if (is_sum(&ops[i])) {
+        if (us_cu_sum_kinds(&ops[i])) {
             put(t, "block_sums<LANES>(p, env, s, &ops[%d], rows, scratch);\n", i);
         }
     }

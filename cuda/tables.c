@@ -120,12 +120,6 @@ static void make_loss(us_cu_tables *t, const us_plan *plan)
 
 // ---- Programs -----------------------------------------------------------------------------------------
 
-static const int arity[] = {
-#define X(name, n) n,
-    US_UOPS(X)
-#undef X
-};
-
 // Eight channels at a time need everything in multiples of eight.
 static int lanes_of(const us_plan *plan, const us_program *p)
 {
@@ -170,7 +164,7 @@ static us_cu_op make_op(const us_cu_tables *t, const us_plan *plan, const us_uop
 {
     us_cu_op d = {.code = (int16_t)op->code, .dst = (int16_t)op->dst, .c0 = op->c0, .oy = op->oy, .ox = op->ox,
                   .vec = {op->vec[0], op->vec[1], op->vec[2]}, .k = op->k, .k2 = op->k2};
-    for (int i = 0; i < arity[op->code]; i++) {
+    for (int i = 0; i < us_uop_arity(op->code); i++) {
         d.in[i] = (int16_t)op->in[i];
     }
     switch (op->code) {
@@ -225,13 +219,13 @@ static void make_program(us_cu_tables *t, const us_plan *plan, int index, int co
     d->rows = d->compiled ? 0 : registers;
     for (int i = 0; i < p->n_ops; i++) {
         us_cu_op *op = &t->ops[d->first_op + i];
-        if (op->code != US_U_SUM && op->code != US_U_SUM2) {
+        if (us_cu_sum_kinds(op) == 0) {
             continue;
         }
         op->acc = d->rows;
         op->part = d->parts;
-        d->rows += op->code == US_U_SUM ? 1 : op->square ? 3 : 2;
-        d->parts += p->c * (op->code == US_U_SUM ? 1 : 2);
+        d->rows += us_cu_sum_rows(op);
+        d->parts += p->c * us_cu_sum_kinds(op);
         op->finish = -1;
         if (plan->options.mode == US_PLAN_TRAIN && find_finish(t, plan, op->slot, p->c, &t->finishes[t->n_finishes])) {
             t->n_finishes++;

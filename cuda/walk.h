@@ -410,11 +410,6 @@ template <typename T, int L> US_OUTLINE void clear_stores(const us_cu_program *p
 
 // ---- Sums of a block ----
 
-US_DEVICE int kinds_of(const us_cu_op *op)
-{
-    return op->code == US_U_SUM2 ? 2 : op->code == US_U_SUM ? 1 : 0;
-}
-
 // What the thread at `slot` of a channel, which has seen so many pixels, adds to sum `kind` of the op. rows: row 0 of
 // the block.
 template <int L>
@@ -440,7 +435,7 @@ US_DEVICE void block_sums(const us_cu_program *p, const us_cu_env *env, const us
                           const float *rows, double *scratch)
 {
     enum { AHEAD = 4 };
-    int channels = s->width * L, tasks = kinds_of(op) * channels;
+    int channels = s->width * L, tasks = us_cu_sum_kinds(op) * channels;
     int slots = s->to - s->from < s->step ? s->to - s->from : s->step;  // that have seen a pixel
     int each = (s->to - s->from) / s->step, more = (s->to - s->from) % s->step;     // pixels; slots with one more
     int sample = us_block() / p->blocks, block = us_block() % p->blocks;
@@ -493,7 +488,7 @@ US_DEVICE int is_last_block(unsigned *counter, int *flag)
 US_DEVICE void add_blocks(const us_cu_program *p, const us_cu_env *env, const us_cu_op *op, int active)
 {
     enum { TASKS = 4, AHEAD = 4 };
-    const int slots = kinds_of(op) * p->c, n = slots * active, threads = us_threads(), blocks = p->blocks;
+    const int slots = us_cu_sum_kinds(op) * p->c, n = slots * active, threads = us_threads(), blocks = p->blocks;
     for (int first = us_thread(); first < n; first += TASKS * threads) {
         const double *from[TASKS];
         double sum[TASKS], x[TASKS][AHEAD];
@@ -601,7 +596,7 @@ US_DEVICE double sum_partials(const double *partials, int first, int step, int n
 US_DEVICE void finish_op(const us_cu_program *p, const us_cu_env *env, const us_cu_op *op, int active, double *scratch)
 {
     const us_cu_finish f = env->finishes[p->first_finish + op->finish];
-    const int slots = kinds_of(op) * p->c, threads = us_threads(), parts = slots < threads ? threads / slots : 1;
+    const int slots = us_cu_sum_kinds(op) * p->c, threads = us_threads(), parts = slots < threads ? threads / slots : 1;
     const int n = active * p->blocks, all = env->batch * p->blocks;
     const double *partials = env->partials + (int64_t)op->part * all;
     if (us_thread() < parts * slots) {      // with more slots than threads: by each channel's thread below
@@ -631,9 +626,9 @@ US_DEVICE void finish(const us_cu_program *p, const us_cu_env *env, const us_cu_
 {
     for (int i = 0; i < p->n_ops; i++) {
         const us_cu_op *op = &ops[i];
-        if (kinds_of(op) && op->finish >= 0) {
+        if (us_cu_sum_kinds(op) && op->finish >= 0) {
             finish_op(p, env, op, active, scratch);
-        } else if (kinds_of(op)) {
+        } else if (us_cu_sum_kinds(op)) {
             add_blocks(p, env, op, active);
         }
     }

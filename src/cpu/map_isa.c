@@ -324,12 +324,6 @@ static void compute(const us_uop *op, const us_map_env *env, block b, float *con
     }
 }
 
-static const int arity[] = {
-#define X(name, n) n,
-    US_UOPS(X)
-#undef X
-};
-
 void RUN(const us_program *p, us_map_env *env)
 {
     int size = env->block;
@@ -342,7 +336,7 @@ void RUN(const us_program *p, us_map_env *env)
         for (int i = 0; i < p->n_ops; i++) {
             const us_uop *op = &p->ops[i];
             float *in[US_UOP_MAX_IN] = {0};
-            for (int j = 0; j < arity[op->code]; j++) {
+            for (int j = 0; j < us_uop_arity(op->code); j++) {
                 in[j] = at[op->in[j]];
             }
             float *y = op->dst >= 0 ? env->registers + (ptrdiff_t)op->dst * size : NULL;

@@ -9,12 +9,6 @@ static int64_t round16(int64_t floats)
     return (floats + 15) / 16 * 16;
 }
 
-static const int arity[] = {
-#define X(name, n) n,
-    US_UOPS(X)
-#undef X
-};
-
 // Where a STORE takes a whole register to a whole tensor, the register's only writer writes there. Registers still
 // have one writer each.
 static void write_in_place(const us_plan *plan, us_program *p)
@@ -39,7 +33,7 @@ static void find_last_reads(const us_program *p, int *last)
         last[r] = p->n_ops;
     }
     for (int i = 0; i < p->n_ops; i++) {
-        for (int j = 0; j < arity[p->ops[i].code]; j++) {
+        for (int j = 0; j < us_uop_arity(p->ops[i].code); j++) {
             last[p->ops[i].in[j]] = i;
         }
     }
@@ -69,7 +63,7 @@ static int take_slot(slots *s)
 static void assign_op(us_uop *op, int number, slots *s)
 {
     int dying[US_UOP_MAX_IN], n_dying = 0;
-    for (int j = 0; j < arity[op->code]; j++) {
+    for (int j = 0; j < us_uop_arity(op->code); j++) {
         int r = op->in[j];
         op->in[j] = s->slot[r];
         if (s->last[r] == number) {

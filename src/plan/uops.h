@@ -52,4 +52,17 @@ typedef enum us_uop_code {
 
 enum { US_UOP_MAX_IN = 5 };
 
+#ifndef __CUDACC_RTC__          // what compiles at run time sees no host functions
+// Register inputs of an operation.
+static inline int us_uop_arity(int code)
+{
+    static const signed char arity[] = {
+#define X(name, arity) arity,
+        US_UOPS(X)
+#undef X
+    };
+    return arity[code];
+}
+#endif
+
 #endif

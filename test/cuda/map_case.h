@@ -393,7 +393,7 @@ static inline void number_rows(us_cu_op *ops, us_cu_program *p, int registers)
     p->rows = registers;
     for (int i = 0; i < p->n_ops; i++) {
         ops[i].acc = p->rows;
-        p->rows += ops[i].code == US_U_SUM ? 1 : ops[i].code == US_U_SUM2 ? (ops[i].square ? 3 : 2) : 0;
+        p->rows += us_cu_sum_rows(&ops[i]);
     }
 }
 
