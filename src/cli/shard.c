@@ -433,16 +433,14 @@ int shard_read(shard *s, const char *path)
     double floats = 0;
     memset(s, 0, sizeof *s);
     s->path = cli_format("%s", path);
-    if ((rc = files_check_regular(path, NULL)) != CLI_OK) {
+    int64_t size;
+    if ((rc = files_check_regular(path, &size)) != CLI_OK) {
         return rc;
     }
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
         return cli_error(CLI_FAILED, "%s: %s", path, strerror(errno));
     }
-    fseeko(file, 0, SEEK_END);
-    int64_t size = (int64_t)ftello(file);
-    rewind(file);
     const char *number = first + strlen(magic);
     if (fgets(first, sizeof first, file) == NULL || strncmp(first, magic, strlen(magic)) != 0 ||
         !numbers(&number, &length, 1) || length < 1 || length > size) {

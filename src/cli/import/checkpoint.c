@@ -2,6 +2,7 @@
 // sizes and strides, held against the length of the member that has the numbers.
 #include "cli/import/checkpoint.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -410,18 +411,17 @@ done:
 
 int checkpoint_open_config(checkpoint *c, const char *path)
 {
-    int rc = files_check_regular(path, NULL);
+    int64_t size;
+    int rc = files_check_regular(path, &size);
     if (rc != CLI_OK) {
         return rc;
     }
     FILE *file = fopen(path, "rb");
-    off_t size = file != NULL && fseeko(file, 0, SEEK_END) == 0 ? ftello(file) : -1;
-    if (size < 0 || size > MOST_PICKLE) {
+    if (file == NULL || size > MOST_PICKLE) {
         rc = cli_error(CLI_FAILED, "cannot read %s: %s", path,
-                       size < 0 ? "no such file" : "too large for a configuration");
+                       file == NULL ? strerror(errno) : "too large for a configuration");
     } else {
         c->config_bytes = cli_alloc((size_t)size, 1);
-        rewind(file);
         rc = c->config_bytes == NULL ? CLI_FAILED :
              fread(c->config_bytes, 1, (size_t)size, file) != (size_t)size ?
              cli_error(CLI_FAILED, "cannot read %s", path) :

@@ -262,15 +262,11 @@ static int check_kind(const zip_file *zip)
 int zip_open(zip_file *zip, const char *path)
 {
     int rc;
+    int64_t size;
     *zip = (zip_file){.path = path};
-    CLI_TRY(files_check_regular(path, NULL));
-    zip->file = fopen(path, "rb");
-    if (zip->file == NULL || fseeko(zip->file, 0, SEEK_END) != 0) {
+    CLI_TRY(files_check_regular(path, &size));
+    if ((zip->file = fopen(path, "rb")) == NULL) {
         return cli_error(CLI_FAILED, "cannot open %s", path);
-    }
-    off_t size = ftello(zip->file);
-    if (size < 0 || size == INT64_MAX) {
-        return cli_error(CLI_FAILED, "cannot read %s: not a file", path);
     }
     zip->size = (uint64_t)size;
     CLI_TRY(check_kind(zip));
