@@ -85,7 +85,7 @@ peer_train() {  # family variant
         line=$($how --mode train --family "$1" --variant "$2" $theirs --batch "$theirs_batch" --repeat "$repeat" $set)
         s=$(field "$line" seconds) m=$(field "$line" device_mib)
         [ -n "$s" ] || { echo "peer_torch $1 $2 $set failed" >> "$log"; continue; }
-        case $set in *compile*) ;; *) eager=$(printf '%s\n' $eager "$s" | sort -g | head -1) ;; esac
+        [ $how = run_peer ] || eager=$(printf '%s\n' $eager "$s" | sort -g | head -1)
         best=$(printf '%s\n' $best "$s" | sort -g | head -1)
         least=$(printf '%s\n' $least "$m" | sort -g | head -1)
     done
