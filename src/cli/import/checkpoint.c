@@ -411,8 +411,9 @@ done:
 
 int checkpoint_open_config(checkpoint *c, const char *path)
 {
-    int64_t size;
-    int rc = files_check_regular(path, &size);
+    int64_t size = 0;
+    // A file that is not there is fopen's to report.
+    int rc = files_exists(path) ? files_check_regular(path, &size) : CLI_OK;
     if (rc != CLI_OK) {
         return rc;
     }

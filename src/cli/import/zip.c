@@ -262,9 +262,10 @@ static int check_kind(const zip_file *zip)
 int zip_open(zip_file *zip, const char *path)
 {
     int rc;
-    int64_t size;
+    int64_t size = 0;
     *zip = (zip_file){.path = path};
-    CLI_TRY(files_check_regular(path, &size));
+    // A file that is not there is fopen's to report.
+    CLI_TRY(files_exists(path) ? files_check_regular(path, &size) : CLI_OK);
     if ((zip->file = fopen(path, "rb")) == NULL) {
         return cli_error(CLI_FAILED, "cannot open %s", path);
     }
